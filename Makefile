@@ -1,0 +1,59 @@
+# Everything a developer runs. `make help` lists it.
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+CODE := runtime ingestor moderator orchestrator audit gateway cli migrations tests bench tools
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format gen lock bench released clean
+
+help: ## This list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(VENV)/ready: requirements-dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Winnow needs Python 3.11 or newer; name one: make PYTHON=python3.12 …"; exit 1; }
+	@echo "setting up $(VENV) …"
+	@$(PYTHON) -m venv $(VENV) || \
+	  { echo "cannot make $(VENV): install your system's venv package (Debian: python3-venv)"; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+setup: $(VENV)/ready ## Everything into .venv, from the hashed lock
+
+demo: setup ## Two real reports through the whole system, from nothing
+	@$(BIN)/python tools/demo.py
+
+test: setup check ## All checks, all tests
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term:skip-covered
+
+check: setup ## Format, lint, types, layers, contracts, generated code
+	@$(BIN)/ruff format --check --quiet $(CODE) || { echo "run: make format"; exit 1; }
+	@$(BIN)/ruff check --quiet $(CODE)
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --no-timing | tail -n 3
+	@$(BIN)/buf lint
+	@$(BIN)/buf breaking protos --against protos/released.binpb
+	@$(BIN)/python tools/check_gen.py
+
+format: setup ## Format the code
+	@$(BIN)/ruff format --quiet $(CODE)
+	@$(BIN)/ruff check --quiet --fix $(CODE)
+
+gen: setup ## Regenerate gen/ and docs/openapi.json
+	@$(BIN)/python tools/check_gen.py --write
+	@$(BIN)/python -m gateway.openapi > docs/openapi.json
+
+released: setup ## Take the contracts as they are for released (after review)
+	@$(BIN)/buf build protos --exclude-source-info -o protos/released.binpb
+
+lock: setup ## Renew the hashed locks from pyproject.toml
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml -o requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml --group dev -o requirements-dev.lock
+
+bench: setup ## Speed and memory, each beside its limit
+	@$(BIN)/python -m bench
+
+clean: ## Remove .venv and caches
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage* build *.egg-info

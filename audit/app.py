@@ -1,0 +1,43 @@
+"""The audit service: settings and wiring. Cheap to import; `build` imports the rest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field, SecretStr
+
+from runtime.config import Key, Settings
+
+if TYPE_CHECKING:
+    from runtime.server import Service
+
+
+class AuditSettings(Settings):
+    """Settings of `winnow serve audit`."""
+
+    audit_listen: str = Field(
+        "127.0.0.1:50054", description="address of the audit service, host:port or unix:/path"
+    )
+    database_url: SecretStr = Field(description="PostgreSQL, postgresql://user:password@host/name")
+    audit_signing_key: Key = Field(description="Ed25519 seed that signs checkpoints")
+
+
+def build(settings: AuditSettings) -> Service:
+    """Wires the service; nothing listens yet."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from winnow.audit.v1 import audit_service_pb2 as pb
+    from winnow.audit.v1 import audit_service_pb2_grpc as rpc
+
+    from audit.service import AuditService
+    from runtime.database import Database
+    from runtime.server import Service
+
+    database = Database(settings.database_url.get_secret_value(), connections=4)
+    key = Ed25519PrivateKey.from_private_bytes(settings.audit_signing_key.get_secret_value())
+    servicer = AuditService(database, key)
+    return Service(
+        settings.audit_listen,
+        pb.DESCRIPTOR.services_by_name["AuditService"],
+        lambda server: rpc.add_AuditServiceServicer_to_server(servicer, server),
+        close=database.close,
+    )

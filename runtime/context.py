@@ -1,0 +1,43 @@
+"""Who is calling: request id and tenant, carried by gRPC metadata.
+
+They live in context variables of the task that serves a call; `outgoing()`
+hands them on to the next service.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from contextvars import ContextVar
+
+from runtime.clock import uuid7
+
+REQUEST_ID_KEY = "x-request-id"
+TENANT_KEY = "x-winnow-tenant"
+
+DEFAULT_TENANT = "default"
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+tenant: ContextVar[str] = ContextVar("tenant", default=DEFAULT_TENANT)
+
+_SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+
+
+def sane_request_id(candidate: str | None) -> str:
+    """The caller's request id if it is short and harmless to print, else a new UUIDv7."""
+    if candidate and _SANE_ID.match(candidate):
+        return candidate
+    return str(uuid7())
+
+
+def enter(metadata: Iterable[tuple[str, str | bytes]]) -> None:
+    """Sets the context of the current task from a call's metadata."""
+    values = {key: value for key, value in metadata if isinstance(value, str)}
+    request_id.set(sane_request_id(values.get(REQUEST_ID_KEY)))
+    given = values.get(TENANT_KEY, "")
+    tenant.set(given if _SANE_ID.match(given) else DEFAULT_TENANT)
+
+
+def outgoing() -> tuple[tuple[str, str], ...]:
+    """The metadata to send with a call to another service."""
+    return ((REQUEST_ID_KEY, request_id.get() or str(uuid7())), (TENANT_KEY, tenant.get()))

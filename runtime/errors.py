@@ -1,0 +1,146 @@
+"""One typed error, mapped once to gRPC and once to HTTP.
+
+Code raises `WinnowError` with a reason of `winnow.error.v1.ErrorReason`; the
+server interceptor turns it into a `google.rpc.Status` with `ErrorInfo`
+(AIP-193), clients turn that back into the same `WinnowError`, and the gateway
+renders it as problem details (RFC 9457). Messages are composed from fixed
+texts, numbers and names of ours: input is never echoed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+DOMAIN = "winnow"
+
+
+@dataclass(frozen=True)
+class _Mapping:
+    grpc: grpc.StatusCode
+    http: int
+    title: str
+    retry: bool = False
+
+
+_C = grpc.StatusCode
+
+# One row for each ErrorReason; a test holds the two lists against each other.
+MAPPINGS: dict[str, _Mapping] = {
+    "INTERNAL": _Mapping(_C.INTERNAL, 500, "Internal error"),
+    "INVALID_ARGUMENT": _Mapping(_C.INVALID_ARGUMENT, 400, "Invalid request"),
+    "STREAM_PROTOCOL": _Mapping(_C.INVALID_ARGUMENT, 400, "Stream protocol broken"),
+    "UPLOAD_INCOMPLETE": _Mapping(_C.ABORTED, 400, "Upload incomplete", retry=True),
+    "REPORT_TOO_LARGE": _Mapping(_C.OUT_OF_RANGE, 413, "Report too large"),
+    "ENVELOPE_INVALID": _Mapping(_C.INVALID_ARGUMENT, 422, "Envelope invalid"),
+    "FORMAT_UNKNOWN": _Mapping(_C.INVALID_ARGUMENT, 422, "Format not recognised"),
+    "SCANNER_MISMATCH": _Mapping(_C.INVALID_ARGUMENT, 422, "Scanner does not match content"),
+    "SCANNER_UNKNOWN": _Mapping(_C.INVALID_ARGUMENT, 422, "Scanner not supported"),
+    "REPORT_MALFORMED": _Mapping(_C.INVALID_ARGUMENT, 422, "Report malformed"),
+    "REPORT_NOT_FOUND": _Mapping(_C.NOT_FOUND, 404, "Report not found"),
+    "PAGE_TOKEN_INVALID": _Mapping(_C.INVALID_ARGUMENT, 400, "Page token invalid"),
+    "DEADLINE_EXCEEDED": _Mapping(_C.DEADLINE_EXCEEDED, 504, "Deadline exceeded", retry=True),
+    "UPSTREAM_UNAVAILABLE": _Mapping(_C.UNAVAILABLE, 503, "Service unavailable", retry=True),
+    "DATABASE_UNAVAILABLE": _Mapping(_C.UNAVAILABLE, 503, "Database unavailable", retry=True),
+    "PARSER_CHANGED": _Mapping(_C.FAILED_PRECONDITION, 409, "Parser changed"),
+    "SEAL_BROKEN": _Mapping(_C.DATA_LOSS, 500, "Seal broken"),
+    "REPORT_STATE": _Mapping(_C.FAILED_PRECONDITION, 409, "Report in another state"),
+    "REPORT_CANCELLED": _Mapping(_C.CANCELLED, 409, "Report cancelled"),
+    "OVERLOADED": _Mapping(_C.RESOURCE_EXHAUSTED, 503, "Overloaded", retry=True),
+    "AUDIT_NOT_FOUND": _Mapping(_C.NOT_FOUND, 404, "Not in the audit log"),
+    "EVENT_CONFLICT": _Mapping(_C.ALREADY_EXISTS, 409, "Event conflicts"),
+    "STREAM_CUT_SHORT": _Mapping(_C.UNAVAILABLE, 503, "Stream cut short", retry=True),
+}
+
+
+class WinnowError(Exception):
+    """A failure with a documented reason.
+
+    Args:
+        reason: name of a `winnow.error.v1.ErrorReason` without its prefix.
+        message: for people: what is wrong, where, what to do.
+        retry_after: seconds after which the same call may succeed.
+        metadata: machine-readable details as the reason documents them.
+    """
+
+    def __init__(
+        self, reason: str, message: str, *, retry_after: float | None = None, **metadata: str
+    ) -> None:
+        super().__init__(message)
+        if reason not in MAPPINGS:
+            raise ValueError(f"not a documented reason: {reason}")
+        self.reason = reason
+        self.message = message
+        self.metadata = metadata
+        self.retry_after = retry_after
+
+    @property
+    def grpc_code(self) -> grpc.StatusCode:
+        return MAPPINGS[self.reason].grpc
+
+    @property
+    def http_status(self) -> int:
+        return MAPPINGS[self.reason].http
+
+    @property
+    def title(self) -> str:
+        return MAPPINGS[self.reason].title
+
+    @property
+    def retryable(self) -> bool:
+        return MAPPINGS[self.reason].retry
+
+
+def to_status(error: WinnowError) -> status_pb2.Status:
+    """The error as a rich gRPC status (google.rpc.Status with ErrorInfo)."""
+    details = [any_pb2.Any()]
+    details[0].Pack(
+        error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)
+    )
+    if error.retry_after is not None:
+        delay = duration_pb2.Duration()
+        delay.FromMilliseconds(int(error.retry_after * 1000))
+        details.append(any_pb2.Any())
+        details[-1].Pack(error_details_pb2.RetryInfo(retry_delay=delay))
+    number: int = error.grpc_code.value[0]
+    return status_pb2.Status(
+        code=code_pb2.Code.ValueType(number), message=error.message, details=details
+    )
+
+
+def from_rpc(error: grpc.RpcError, service: str) -> WinnowError:
+    """The `WinnowError` that a peer raised, or the transport's failure as one.
+
+    Args:
+        error: what a gRPC call raised (`grpc.aio.AioRpcError` or the sync kind).
+        service: name of the peer, for the message.
+    """
+    trailers = getattr(error, "trailing_metadata", lambda: None)() or ()
+    for key, value in trailers:
+        if key != "grpc-status-details-bin":
+            continue
+        status = status_pb2.Status.FromString(value)
+        retry_after = None
+        info = None
+        for detail in status.details:
+            if detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
+                retry = error_details_pb2.RetryInfo()
+                detail.Unpack(retry)
+                retry_after = retry.retry_delay.ToMilliseconds() / 1000
+            elif detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
+                info = error_details_pb2.ErrorInfo()
+                detail.Unpack(info)
+        if info is not None and info.domain == DOMAIN and info.reason in MAPPINGS:
+            metadata = dict(info.metadata)
+            return WinnowError(info.reason, status.message, retry_after=retry_after, **metadata)
+    code = getattr(error, "code", lambda: None)()
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return WinnowError("DEADLINE_EXCEEDED", f"the {service} did not answer in time")
+    if code is grpc.StatusCode.INTERNAL:
+        return WinnowError("INTERNAL", f"the {service} failed")
+    return WinnowError(
+        "UPSTREAM_UNAVAILABLE", f"the {service} does not answer", retry_after=1.0, service=service
+    )

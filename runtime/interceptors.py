@@ -1,0 +1,169 @@
+"""What happens around every RPC, in one place and one order.
+
+1. context: request id and tenant from metadata, into context variables and logs;
+2. deadline: what the caller has left bounds a unary handler;
+3. validation: protovalidate rules of headers and unary requests;
+4. the handler;
+5. errors: `WinnowError` to a rich status; anything else is a defect and becomes
+   INTERNAL with an id that the log line carries, and nothing else.
+
+Handlers that stream may be async generators or, like the standard health
+service's Watch, coroutines that write: both shapes are kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any, NoReturn
+
+import grpc
+import protovalidate
+import structlog
+from google.protobuf.message import Message
+from grpc_status import rpc_status
+
+from runtime import context
+from runtime.clock import uuid7
+from runtime.errors import WinnowError, to_status
+from runtime.log import get_logger
+
+_log = get_logger()
+_Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]]
+
+# Infrastructure calls are frequent and dull.
+_QUIET = ("/grpc.health.", "/grpc.reflection.")
+
+
+def validate(message: Message) -> None:
+    """Checks a message against the rules in its contract.
+
+    Raises:
+        WinnowError: INVALID_ARGUMENT naming the field and the rule, not the value.
+    """
+    try:
+        protovalidate.validate(message)
+    except protovalidate.ValidationError as error:
+        violation = error.violations[0].proto
+        field = ".".join(element.field_name for element in violation.field.elements)
+        raise WinnowError(
+            "INVALID_ARGUMENT",
+            f"{field}: {violation.message}",
+            field=field,
+            rule=violation.rule_id,
+        ) from None
+
+
+class ServiceInterceptor(grpc.aio.ServerInterceptor):
+    """Wraps every handler of a server; see the module's text for the order."""
+
+    async def intercept_service(
+        self, continuation: _Continuation, details: grpc.HandlerCallDetails
+    ) -> Any:
+        handler: Any = await continuation(details)
+        if handler is None:
+            return None
+        method: str = details.method
+        if handler.response_streaming:
+            inner = handler.stream_stream or handler.unary_stream
+            wrapped = _streaming(method, inner, validated=not handler.request_streaming)
+            make = (
+                grpc.stream_stream_rpc_method_handler
+                if handler.request_streaming
+                else grpc.unary_stream_rpc_method_handler
+            )
+        else:
+            inner = handler.stream_unary or handler.unary_unary
+            wrapped = _unary(method, inner, validated=not handler.request_streaming)
+            make = (
+                grpc.stream_unary_rpc_method_handler
+                if handler.request_streaming
+                else grpc.unary_unary_rpc_method_handler
+            )
+        return make(
+            wrapped,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+
+class _Scope:
+    """One call: its context, its log line, its way out."""
+
+    def __init__(self, method: str, servicer_context: Any) -> None:
+        self._method = method
+        self._context = servicer_context
+        self._started = time.perf_counter()
+        context.enter(servicer_context.invocation_metadata() or ())
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(
+            request_id=context.request_id.get(), tenant=context.tenant.get()
+        )
+
+    def done(self, status: str, **more: str) -> None:
+        if self._method.startswith(_QUIET):
+            return
+        took = round((time.perf_counter() - self._started) * 1000, 2)
+        level = _log.debug if status == "ok" else _log.info
+        level("rpc", method=self._method, status=status, duration_ms=took, **more)
+
+    async def fail(self, error: Exception) -> NoReturn:
+        if not isinstance(error, WinnowError):
+            error_id = str(uuid7())
+            _log.error("rpc.defect", method=self._method, error_id=error_id, exc_info=error)
+            error = WinnowError(
+                "INTERNAL", f"internal error {error_id}; the log has it", error_id=error_id
+            )
+        self.done("error", reason=error.reason)
+        await self._context.abort_with_status(rpc_status.to_status(to_status(error)))
+        raise AssertionError("abort_with_status returned")
+
+    def remaining(self) -> float | None:
+        left: float | None = self._context.time_remaining()
+        return left
+
+
+def _unary(method: str, inner: Callable[..., Any], *, validated: bool) -> Callable[..., Any]:
+    async def handle(request: Any, servicer_context: Any) -> Any:
+        scope = _Scope(method, servicer_context)
+        try:
+            if validated:
+                validate(request)
+            async with asyncio.timeout(scope.remaining()) as limit:
+                response = await inner(request, servicer_context)
+        except TimeoutError as error:
+            if not limit.expired():
+                await scope.fail(error)
+            await scope.fail(WinnowError("DEADLINE_EXCEEDED", "the call's deadline passed"))
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:  # noqa: BLE001 -- the one place that maps all errors
+            await scope.fail(error)
+        scope.done("ok")
+        return response
+
+    return handle
+
+
+def _streaming(method: str, inner: Callable[..., Any], *, validated: bool) -> Callable[..., Any]:
+    async def handle(request: Any, servicer_context: Any) -> AsyncIterator[Any]:
+        scope = _Scope(method, servicer_context)
+        try:
+            if validated:
+                validate(request)
+            result = inner(request, servicer_context)
+            if hasattr(result, "__aiter__"):
+                async with aclosing(result) as items:
+                    async for item in items:
+                        yield item
+            else:
+                await result
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:  # noqa: BLE001 -- the one place that maps all errors
+            await scope.fail(error)
+        scope.done("ok")
+
+    return handle

@@ -1,0 +1,123 @@
+"""A gRPC server with the face that every service has.
+
+Health (grpc.health.v1), reflection, the interceptor, bounded concurrency, and a
+drain on SIGTERM: health says NOT_SERVING, running calls get `drain_seconds`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+from google.protobuf.descriptor import ServiceDescriptor
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from runtime.channels import OPTIONS
+from runtime.interceptors import ServiceInterceptor
+from runtime.log import get_logger
+
+_log = get_logger()
+
+MAX_CONCURRENT_RPCS = 256
+
+
+class Service:
+    """One service as a server, ready to start.
+
+    Args:
+        address: where to listen, `unix:/path` or `host:port` (port 0: any free).
+        descriptor: the service's descriptor, for health and reflection.
+        register: adds the servicer to the server.
+        background: coroutines that run as long as the server does.
+        close: awaited after the drain: channels, pools.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        descriptor: ServiceDescriptor,
+        register: Callable[[grpc.aio.Server], None],
+        *,
+        background: tuple[Callable[[], Awaitable[None]], ...] = (),
+        close: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self.address = address
+        self.port = 0
+        self._name = descriptor.full_name
+        self._register = register
+        self._background = background
+        self._close = close
+        self._tasks: list[asyncio.Task[None]] = []
+        self._server: grpc.aio.Server | None = None
+        self._health: Any = None
+
+    async def start(self) -> None:
+        """Listens, and says SERVING."""
+        self._server = grpc.aio.server(
+            interceptors=[ServiceInterceptor()],
+            options=[*OPTIONS, ("grpc.so_reuseport", 0)],
+            maximum_concurrent_rpcs=MAX_CONCURRENT_RPCS,
+        )
+        self._register(self._server)
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection(
+            (self._name, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
+        )
+        self.port = self._server.add_insecure_port(self.address)
+        await self._server.start()
+        self._tasks = [asyncio.create_task(_forever(work)) for work in self._background]
+        await self._say(health_pb2.HealthCheckResponse.SERVING)
+        _log.info("service.started", status="serving", address=self.address)
+
+    async def stop(self, drain_seconds: float = 10.0) -> None:
+        """Says NOT_SERVING, lets running calls end, then closes."""
+        if self._server is None:
+            return
+        await self._say(health_pb2.HealthCheckResponse.NOT_SERVING)
+        await self._server.stop(drain_seconds)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._close is not None:
+            await self._close()
+        _log.info("service.stopped", status="stopped")
+
+    async def _say(self, status: int) -> None:
+        for name in ("", self._name):
+            await self._health.set(name, status)
+
+    async def run(self) -> None:
+        """Serves until SIGTERM or SIGINT."""
+        stopping = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopping.set)
+        await self.start()
+        await stopping.wait()
+        await self.stop()
+
+
+async def _forever(work: Callable[[], Awaitable[None]]) -> None:
+    """Runs background work; a failure is logged and the work begins again."""
+    while True:
+        try:
+            await work()
+            return
+        except Exception as error:  # noqa: BLE001 -- the loop must outlive any one failure
+            _log.error("background.failed", status="retrying", exc_info=error)
+            await asyncio.sleep(1.0)
+
+
+async def healthy(channel: grpc.aio.Channel, timeout: float = 1.0) -> bool:
+    """Whether the peer says SERVING within `timeout` seconds."""
+    stub = health_pb2_grpc.HealthStub(channel)
+    try:
+        answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout)
+    except grpc.aio.AioRpcError:
+        return False
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

@@ -1,0 +1,40 @@
+"""What many tests need: a real PostgreSQL, started once a test process."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+import migrations
+from cli.postgres import Postgres
+from runtime.database import Database
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """An embedded cluster of the same binaries that users run."""
+    folder = Path(tempfile.mkdtemp(prefix="winnow-test-"))
+    cluster = Postgres(folder / "postgres", "a password of the tests")
+    cluster.start()
+    yield cluster
+    cluster.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def database_url(postgres: Postgres) -> str:
+    """A migrated database."""
+    migrations.upgrade(postgres.url)
+    return postgres.url
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """A pool on the migrated database; tests keep apart by tenants and ids of their own."""
+    pool = Database(database_url, connections=4)
+    yield pool
+    await pool.close()
