@@ -7,10 +7,10 @@ conservative: paths, commit ids and rule names pass unchanged.
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import threading
+from binascii import b2a_base64
 from collections.abc import Iterable, Sequence
 from urllib.parse import quote
 
@@ -23,8 +23,8 @@ _B64URL = r"[A-Za-z0-9_\-]"
 # Documented token formats. Where only a part is secret, `_KEPT` names the rest.
 _PATTERNS: list[tuple[str, str]] = [
     ("aws-key-id", r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}\b"),
-    ("github", r"\bgh[pousr]_[A-Za-z0-9]{36,255}"),
-    ("github-fine-grained", r"\bgithub_pat_[A-Za-z0-9_]{22,255}"),
+    ("github", r"\bgh[pousr]_[A-Za-z0-9]{36,}"),
+    ("github-fine-grained", r"\bgithub_pat_[A-Za-z0-9_]{22,}"),
     ("gitlab", r"\bgl(?:pat|dt|rt|cbt|ptt|ft|imt|agent|soat|oas|ffct)-[A-Za-z0-9_\-.]{20,}"),
     ("slack", r"\bxox[abeoprs]-[A-Za-z0-9\-]{10,}"),
     ("slack-app", r"\bxapp-[0-9]-[A-Za-z0-9\-]{10,}"),
@@ -36,7 +36,7 @@ _PATTERNS: list[tuple[str, str]] = [
     ("jwt", rf"\beyJ{_B64URL}{{8,}}\.eyJ{_B64URL}{{8,}}\.{_B64URL}*"),
     (
         "private-key",
-        r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----[A-Za-z0-9+/=\\:,\s\-]*",
+        r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----[A-Za-z0-9+/=\\:,\s\-]*",
     ),
     ("npm", r"\bnpm_[A-Za-z0-9]{36}"),
     ("pypi", rf"\bpypi-{_B64URL}{{50,}}"),
@@ -60,12 +60,12 @@ _PATTERNS: list[tuple[str, str]] = [
     ("new-relic", r"\bNRAK-[A-Z0-9]{27}"),
     ("terraform", rf"\b[A-Za-z0-9]{{14}}\.atlasv1\.{_B64URL}{{60,}}"),
     ("rubygems", r"\brubygems_[a-f0-9]{48}"),
-    ("url-password", r"\b[A-Za-z][A-Za-z0-9+.\-]{0,20}://[^\s/?#@:]{0,200}:[^\s/?#@]{1,500}@"),
-    ("url-token", rf"\b[A-Za-z][A-Za-z0-9+.\-]{{0,20}}://{_B64URL}{{20,500}}@"),
+    ("url-password", r"\b[A-Za-z][A-Za-z0-9+.\-]*://[^\s/?#@:]*:[^\s/?#@]+@"),
+    ("url-token", rf"\b[A-Za-z][A-Za-z0-9+.\-]*://{_B64URL}{{20,}}@"),
     (
         "query-parameter",
         r"(?i)[?&;](?:password|passwd|pwd|secret|token|access_token|api_?key|client_secret"
-        r"|sig|signature|x-amz-signature|x-goog-signature)=[^&\s#\"']{4,2000}",
+        r"|sig|signature|x-amz-signature|x-goog-signature)=[^&\s#\"']{4,}",
     ),
 ]
 # What of a match stays: a leading part, and a number of trailing bytes.
@@ -76,6 +76,9 @@ _KEPT: dict[str, tuple[re.Pattern[bytes], int]] = {
     "url-token": (re.compile(rb"[^/]*//"), 1),
     "query-parameter": (re.compile(rb"[^=]*="), 0),
 }
+
+
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 class _Threads(threading.local):
@@ -92,11 +95,10 @@ def redact(text: str) -> str:
     """`text` with each provider's token, key or URL password as `[REDACTED]`."""
     data = text.encode("utf-8", "surrogatepass")
     matcher = _threads.matcher
-    spans = matcher.scan(data)
-    if not spans:
+    if not matcher.hits(data):
         return text
     cuts = []
-    for index, start, end in spans:
+    for index, start, end in matcher.scan(data):
         kept = _KEPT.get(matcher.ids[index])
         if kept is not None:
             lead = kept[0].match(data, start, end)
@@ -117,12 +119,14 @@ def suspects(texts: Sequence[str]) -> list[int]:
     All texts are scanned in one pass; a text must not hold a newline.
     """
     data = "\n".join(texts).encode("utf-8", "surrogatepass")
-    spans = _threads.matcher.scan(data)
+    matcher = _threads.matcher
+    if not matcher.hits(data):
+        return []
     # A text's number is the number of newlines before it; a match may span texts.
     return sorted(
         {
             number
-            for _, start, end in spans
+            for _, start, end in matcher.scan(data)
             for number in range(data.count(b"\n", 0, start), data.count(b"\n", 0, end) + 1)
         }
     )
@@ -146,26 +150,27 @@ def holds(text: str, value: str) -> bool:
         digits = data.hex()
         if digits in text or digits.upper() in text:
             return True
-    return any(form in text for form in _base64_forms(data)) or (
-        ("%" in text or "\\" in text or "+" in text)
-        and any(form in text for form in _escaped(value))
-    )
+    hay = text.encode("utf-8", "surrogatepass")
+    for form in _base64_forms(data):
+        if form in hay:
+            return True
+    if "%" in text or "\\" in text or "+" in text:
+        return any(form in text for form in _escaped(value))
+    return False
 
 
-def _base64_forms(data: bytes) -> tuple[str, ...]:
+def _base64_forms(data: bytes) -> list[bytes]:
     """What of `data` is certain in base64 (RFC 4648), for each of 3 alignments.
 
     The characters at either end also depend on the neighbouring bytes.
     """
     size = len(data)
-    b64 = base64.b64encode
-    whole = b64(data)[: size * 4 // 3]
-    one = b64(b"\0" + data)[2 : (size + 1) * 4 // 3]
-    two = b64(b"\0\0" + data)[3 : (size + 2) * 4 // 3]
-    plain = (whole.decode(), one.decode(), two.decode())
-    if b"+" in whole + one + two or b"/" in whole + one + two:
-        return plain + tuple(form.replace("+", "-").replace("/", "_") for form in plain)
-    return plain
+    found = [
+        b2a_base64(data, newline=False)[: size * 4 // 3],
+        b2a_base64(b"\0" + data, newline=False)[2 : (size + 1) * 4 // 3],
+        b2a_base64(b"\0\0" + data, newline=False)[3 : (size + 2) * 4 // 3],
+    ]
+    return found + [form.translate(_URL_SAFE) for form in found if b"+" in form or b"/" in form]
 
 
 def _escaped(value: str) -> set[str]:
@@ -189,7 +194,8 @@ def forms(value: str) -> list[str]:
     JSON-escaped, URL-quoted, hex, base64 in its three alignments.
     """
     data = value.encode("utf-8", "surrogatepass")
-    found = {value, data.hex(), data.hex().upper(), *_base64_forms(data), *_escaped(value)}
+    encoded = [form.decode() for form in _base64_forms(data)]
+    found = {value, data.hex(), data.hex().upper(), *encoded, *_escaped(value)}
     return sorted(found, key=len, reverse=True)
 
 

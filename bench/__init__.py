@@ -1,0 +1,1 @@
+"""The benchmark suite: made-up reports, and the limits that we compare ourselves with."""

@@ -1,0 +1,169 @@
+"""The `winnow` command."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from enum import StrEnum
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli import commands
+
+app = typer.Typer(
+    name="winnow",
+    help="Separates what matters in a scanner's report from chaff, and keeps the record.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+)
+commands.register(app)
+
+_ERROR = 2
+
+
+class ServiceName(StrEnum):
+    """What `winnow serve` can run."""
+
+    AUDIT = "audit"
+    GATEWAY = "gateway"
+    INGESTOR = "ingestor"
+    MODERATOR = "moderator"
+    ORCHESTRATOR = "orchestrator"
+
+
+def _fail(message: str) -> None:
+    typer.echo(f"winnow: {message}", err=True)
+    raise typer.Exit(_ERROR)
+
+
+def _default_data_dir() -> Path:
+    if os.geteuid() == 0:
+        return Path("/var/lib/winnow")
+    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(base) / "winnow"
+
+
+@app.command()
+def up(
+    listen: Annotated[
+        str, typer.Option(help="Address of the REST API, host:port; port 0 takes a free one.")
+    ] = "127.0.0.1:8080",
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where the database, keys and sockets live "
+            "[default: ~/.local/share/winnow, as root /var/lib/winnow]."
+        ),
+    ] = None,
+) -> None:
+    """Run everything on this machine: database, services, REST API. Ctrl-C drains and stops.
+
+    Uses the PostgreSQL server named by WINNOW_DATABASE_URL if that is set, and an
+    embedded one in the data directory otherwise.
+    """
+    from cli.postgres import PostgresError
+    from cli.serve import SETTINGS
+    from cli.up import House, UpError
+    from runtime import config, log
+
+    folder = (data_dir or _default_data_dir()).expanduser().resolve()
+    try:
+        config.check_names(SETTINGS.values())
+        log.configure("up", config.load(config.Settings).log_level)
+        house = House(folder, listen, os.environ.get("WINNOW_DATABASE_URL"))
+        asyncio.run(house.run(lambda url: print(f"winnow is ready: {url}", flush=True)))
+    except (UpError, PostgresError, config.ConfigError) as error:
+        _fail(str(error))
+    except PermissionError as error:
+        _fail(f"no permission for {error.filename}; choose another --data-dir")
+
+
+@app.command()
+def serve(
+    service: Annotated[ServiceName, typer.Argument(help="Which service.")],
+    parent: Annotated[int | None, typer.Option(hidden=True)] = None,
+    fd: Annotated[int | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Run one service in this process, for compose and Kubernetes.
+
+    Everything is set by WINNOW_… variables or the TOML file named by
+    WINNOW_CONFIG; `winnow settings` lists them.
+    """
+    from cli.serve import ServeError
+    from cli.serve import serve as run
+    from runtime import config
+
+    try:
+        run(service.value, parent, fd)
+    except (ServeError, config.ConfigError) as error:
+        _fail(str(error))
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database named by WINNOW_DATABASE_URL to the newest revision."""
+    import sqlalchemy
+
+    import migrations
+
+    url = os.environ.get("WINNOW_DATABASE_URL")
+    if not url:
+        _fail("set WINNOW_DATABASE_URL to the database to migrate")
+        return
+    try:
+        typer.echo(f"at revision {migrations.upgrade(url)}")
+    except sqlalchemy.exc.ArgumentError:
+        _fail("WINNOW_DATABASE_URL is not a database URL (postgresql://user:password@host/name)")
+    except sqlalchemy.exc.OperationalError:
+        _fail("the database named by WINNOW_DATABASE_URL does not answer")
+
+
+@app.command()
+def settings() -> None:
+    """List every setting: variable, default, meaning."""
+    from cli.serve import SETTINGS
+
+    seen: dict[str, str] = {}
+    for service, settings_class in SETTINGS.items():
+        for name, field in settings_class.model_fields.items():
+            default = "(required)" if field.is_required() else str(field.default)
+            seen.setdefault(
+                name, f"WINNOW_{name.upper():<22} {default:<18} {field.description or service}"
+            )
+    for name in sorted(seen):
+        typer.echo(seen[name])
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"winnow {version('winnow')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Separates what matters in a scanner's report from chaff, and keeps the record."""
+
+
+def main() -> None:
+    """Entry point: what slips through says what it is and no more."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""`winnow serve <service>`: one service in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import signal
+import socket
+import threading
+import time
+from typing import Any
+
+from audit.app import AuditSettings
+from gateway.app import GatewaySettings
+from ingestor.app import IngestorSettings
+from moderator.app import ModeratorSettings
+from orchestrator.app import OrchestratorSettings
+from runtime import config, log
+
+SETTINGS: dict[str, type[config.Settings]] = {
+    "audit": AuditSettings,
+    "gateway": GatewaySettings,
+    "ingestor": IngestorSettings,
+    "moderator": ModeratorSettings,
+    "orchestrator": OrchestratorSettings,
+}
+
+_DRAIN_SECONDS = 10
+_PARENT_SECONDS = 1.0
+
+
+class ServeError(Exception):
+    """The service cannot start; the message says why."""
+
+
+def serve(name: str, parent: int | None, fd: int | None) -> None:
+    """Runs one service until SIGTERM.
+
+    Args:
+        name: a key of SETTINGS.
+        parent: process whose end ends this one.
+        fd: a listening socket to use (gateway only).
+
+    Raises:
+        runtime.config.ConfigError: the settings are wrong.
+        ServeError: the address cannot be used.
+    """
+    config.check_names(SETTINGS.values())
+    settings: Any = config.load(SETTINGS[name])
+    log.configure(name, settings.log_level)
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    built = importlib.import_module(f"{name}.app").build(settings)
+    if name == "gateway":
+        _serve_http(built, settings.gateway_listen, fd)
+    else:
+        try:
+            asyncio.run(built.run())
+        except RuntimeError as error:  # what grpc raises when it cannot bind
+            raise ServeError(f"cannot listen on {built.address}: {error}") from None
+
+
+def _serve_http(app: Any, listen: str, fd: int | None) -> None:
+    import uvicorn
+
+    if fd is not None:
+        bound = socket.socket(fileno=fd)
+    else:
+        host, _, port = listen.rpartition(":")
+        try:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            bound = socket.create_server((host.strip("[]"), int(port)), family=family, backlog=2048)
+        except (OSError, ValueError) as error:
+            raise ServeError(f"cannot listen on {listen}: {error}") from None
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_DRAIN_SECONDS,
+        )
+    )
+    asyncio.run(server.serve(sockets=[bound]))
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process when its parent is gone, however it went."""
+    while os.getppid() == parent:
+        time.sleep(_PARENT_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,232 @@
+"""`winnow up`: the whole house on one machine, in one command.
+
+Embedded PostgreSQL (or the server named by WINNOW_DATABASE_URL), migrations,
+then each service as a process of its own, joined by Unix sockets in a directory
+of mode 0700. A service that dies is started again; Ctrl-C drains, the gateway
+first and the database last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import fcntl
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from cli.postgres import Postgres
+from runtime.log import get_logger
+
+_log = get_logger()
+
+# Started in this order (all dial lazily); stopped in the reverse one.
+ORDER = ("audit", "moderator", "ingestor", "orchestrator", "gateway")
+_KEYS = ("sealing_key", "fingerprint_key", "audit_signing_key")
+_READY_SECONDS = 60.0
+_DRAIN_SECONDS = 15.0
+_SOCKET_PATH_LIMIT = 85
+
+
+class UpError(Exception):
+    """The system cannot start; the message says why and what to do."""
+
+
+class House:
+    """Everything that `winnow up` runs.
+
+    Args:
+        data_dir: where the database, keys and sockets live.
+        listen: the gateway's address, host:port.
+        database_url: a server to use instead of the embedded one.
+    """
+
+    def __init__(self, data_dir: Path, listen: str, database_url: str | None) -> None:
+        self._data_dir = data_dir
+        self._listen = listen
+        self._database_url = database_url
+        self._postgres: Postgres | None = None
+        self._processes: dict[str, asyncio.subprocess.Process] = {}
+        self._stopping = asyncio.Event()
+        self._sockets = data_dir / "sockets"
+        self._environment: dict[str, str] = {}
+        self._lock_file: int | None = None
+
+    async def run(self, ready: Callable[[str], None]) -> None:
+        """Starts everything, calls `ready` with the URL once requests are served, runs until a signal.
+
+        Raises:
+            UpError: something does not start.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        self._lock()
+        self._socket = self._bind()
+        watchers: list[asyncio.Task[None]] = []
+        try:
+            await asyncio.to_thread(self._prepare)
+            watchers = [asyncio.create_task(self._keep(name)) for name in ORDER]
+            await self._unless_one_fails(watchers, self._wait_ready())
+            if not self._stopping.is_set():
+                ready(self.url)
+            await self._unless_one_fails(watchers, self._stopping.wait())
+        finally:
+            self._stopping.set()
+            await self._stop(watchers)
+
+    @staticmethod
+    async def _unless_one_fails(
+        watchers: list[asyncio.Task[None]], work: Coroutine[Any, Any, Any]
+    ) -> None:
+        """Waits for `work`, or raises what ended a watcher before that."""
+        task = asyncio.ensure_future(work)
+        done, _ = await asyncio.wait([task, *watchers], return_when=asyncio.FIRST_COMPLETED)
+        if task not in done:
+            task.cancel()
+        for one in done:
+            one.result()
+
+    @property
+    def url(self) -> str:
+        """Where the gateway answers."""
+        host, port = self._socket.getsockname()[:2]
+        host = "127.0.0.1" if host == "0.0.0.0" else "[::1]" if host == "::" else host  # noqa: S104
+        return f"http://{f'[{host}]' if ':' in host and '[' not in host else host}:{port}"
+
+    def _bind(self) -> socket.socket:
+        """The gateway's socket: bound here, so that a taken port is told at once
+        and a gateway that is started again finds its callers waiting."""
+        host, _, port = self._listen.rpartition(":")
+        try:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            return socket.create_server((host.strip("[]"), int(port)), family=family, backlog=2048)
+        except ValueError:
+            raise UpError(f"--listen {self._listen}: must be host:port") from None
+        except OSError as error:
+            raise UpError(f"cannot listen on {self._listen}: {error.strerror}") from None
+
+    def _lock(self) -> None:
+        """One `winnow up` a data directory."""
+        self._data_dir.mkdir(parents=True, exist_ok=True)
+        self._lock_file = os.open(self._data_dir / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UpError(
+                f"another winnow is running with the data directory {self._data_dir}; "
+                "stop it, or give another --data-dir"
+            ) from None
+
+    def _prepare(self) -> None:
+        import migrations  # Alembic is heavy, and client commands never need it
+
+        keys = self._make_keys()
+        url = self._database_url
+        if url is None:
+            password = (keys / "postgres_password").read_text()
+            self._postgres = Postgres(self._data_dir / "postgres", password)
+            self._postgres.start()
+            url = self._postgres.url
+        migrations.upgrade(url)
+        if len(str(self._sockets)) > _SOCKET_PATH_LIMIT:
+            self._sockets = Path(tempfile.mkdtemp(prefix="winnow-"))
+        shutil.rmtree(self._sockets, ignore_errors=True)
+        self._sockets.mkdir(mode=0o700)
+        self._environment = {
+            **os.environ,
+            "WINNOW_SECRETS_DIR": os.environ.get("WINNOW_SECRETS_DIR", str(keys)),
+            "WINNOW_DATABASE_URL": url,
+            **{
+                f"WINNOW_{name.upper()}_{role}": f"unix:{self._sockets / name}"
+                for name in ORDER
+                if name != "gateway"
+                for role in ("LISTEN", "ADDRESS")
+            },
+        }
+
+    def _make_keys(self) -> Path:
+        """The keys, made on first start; files of mode 0600 in a directory of 0700."""
+        folder = self._data_dir / "keys"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        made = {f"winnow_{name}": base64.b64encode(os.urandom(32)).decode() for name in _KEYS}
+        made["postgres_password"] = secrets.token_urlsafe(24)
+        for name, value in made.items():
+            with contextlib.suppress(FileExistsError):
+                descriptor = os.open(folder / name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+                with os.fdopen(descriptor, "w") as file:
+                    file.write(value)
+        return folder
+
+    async def _keep(self, name: str) -> None:
+        """Runs one service, again and again if it dies."""
+        wait = 0.2
+        while not self._stopping.is_set():
+            started = time.monotonic()
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "cli.main",
+                "serve",
+                name,
+                "--parent",
+                str(os.getpid()),
+                *(("--fd", str(self._socket.fileno())) if name == "gateway" else ()),
+                pass_fds=(self._socket.fileno(),) if name == "gateway" else (),
+                env=self._environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            self._processes[name] = process
+            code = await process.wait()
+            if self._stopping.is_set():
+                return
+            # 2 is a refusal (settings, address in use): trying again cannot help.
+            if code == 2:
+                raise UpError(f"the {name} could not start; its message is above")
+            wait = 0.2 if time.monotonic() - started > 10 else min(wait * 2, 5.0)
+            _log.error("service.died", status="restarting", died=name, code=code)
+            await asyncio.sleep(wait)
+
+    async def _wait_ready(self) -> None:
+        import httpx
+
+        url = f"{self.url}/readyz"
+        until = time.monotonic() + _READY_SECONDS
+        async with httpx.AsyncClient(timeout=2.0, trust_env=False) as client:
+            while time.monotonic() < until and not self._stopping.is_set():
+                with contextlib.suppress(httpx.HTTPError):
+                    if (await client.get(url)).status_code == 200:
+                        return
+                await asyncio.sleep(0.05)
+        if not self._stopping.is_set():
+            raise UpError(f"the services did not become ready in {_READY_SECONDS:g} seconds")
+
+    async def _stop(self, watchers: list[asyncio.Task[None]]) -> None:
+        for name in reversed(ORDER):
+            process = self._processes.get(name)
+            if process is None or process.returncode is not None:
+                continue
+            process.terminate()
+            try:
+                await asyncio.wait_for(process.wait(), _DRAIN_SECONDS)
+            except TimeoutError:
+                process.kill()
+        for watcher in watchers:
+            watcher.cancel()
+        await asyncio.gather(*watchers, return_exceptions=True)
+        shutil.rmtree(self._sockets, ignore_errors=True)
+        if self._postgres is not None:
+            await asyncio.to_thread(self._postgres.stop)
+        self._socket.close()
+        if self._lock_file is not None:
+            os.close(self._lock_file)

@@ -1,0 +1,93 @@
+"""Around every request: its id, its log line, and the last resort for defects.
+
+Plain ASGI: the framework's own middleware base would put a task and a queue
+between each chunk of a body and its reader.
+"""
+
+from __future__ import annotations
+
+import time
+
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway import problems
+from runtime import context, log
+from runtime.clock import uuid7
+from runtime.errors import WinnowError
+
+_log = log.get_logger()
+
+# What nginx logs when the client went away before the answer.
+_CLIENT_GONE = 499
+_QUIET = ("/healthz", "/readyz")
+
+
+class Requests:
+    """Sets the request's context, answers its id back, logs one line.
+
+    Args:
+        app: what serves the request.
+        tenant: whose requests these are.
+    """
+
+    def __init__(self, app: ASGIApp, tenant: str) -> None:
+        self._app = app
+        self._tenant = tenant
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+        request_id = context.sane_request_id(given)
+        context.request_id.set(request_id)
+        context.tenant.set(self._tenant)
+        started = time.perf_counter()
+        status = 0
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        with log.bind(request_id=request_id, tenant=self._tenant):
+            try:
+                await self._app(scope, receive, answer)
+            except ClientDisconnect:
+                status = _CLIENT_GONE
+            except Exception as error:  # noqa: BLE001 -- nothing may reach the server's own log
+                # An answer that has begun stays cut short: its reader sees that
+                # it is not whole.
+                await self._defect(error, scope, receive, answer, begun=bool(status))
+            _access(scope, status, started)
+
+    async def _defect(
+        self, error: Exception, scope: Scope, receive: Receive, send: Send, *, begun: bool
+    ) -> None:
+        error_id = str(uuid7())
+        if begun and isinstance(error.__cause__, Exception):
+            # The framework wraps what it could have answered had it not begun.
+            error = error.__cause__
+        reason = error.reason if isinstance(error, WinnowError) else "INTERNAL"
+        _log.error("http.failed", status="error", error_id=error_id, reason=reason, exc_info=error)
+        if not begun:
+            failure = WinnowError(
+                "INTERNAL", f"internal error {error_id}; the log has it", error_id=error_id
+            )
+            await problems.response(failure)(scope, receive, send)
+
+
+def _access(scope: Scope, status: int, started: float) -> None:
+    path = scope["path"]
+    # The route, not the path: a path is input.
+    route = getattr(scope.get("route"), "path", "unknown")
+    write = _log.debug if path in _QUIET else _log.info
+    write(
+        f"{scope['method']} {route}",
+        status=status,
+        report_id=scope.get("state", {}).get("report_id", ""),
+        duration_ms=round((time.perf_counter() - started) * 1000, 2),
+    )

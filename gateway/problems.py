@@ -1,0 +1,85 @@
+"""Errors as problem details (RFC 9457), in one place.
+
+`type` is `urn:winnow:error:<REASON>` with the reason of winnow.error.v1, or
+`about:blank` for what only HTTP knows (405, 415). Details are composed from
+fixed texts; input is never echoed, which the framework's own answers would do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from runtime import context
+from runtime.errors import WinnowError
+
+MEDIA_TYPE = "application/problem+json"
+
+
+def body(error: WinnowError) -> dict[str, Any]:
+    """The members of the problem for an error."""
+    # The reason's metadata become members; none may hide a standard one.
+    return {
+        **error.metadata,
+        "type": f"urn:winnow:error:{error.reason}",
+        "title": error.title,
+        "status": error.http_status,
+        "detail": error.message,
+        "reason": error.reason,
+        "request_id": context.request_id.get(),
+    }
+
+
+def response(error: WinnowError) -> Response:
+    """The whole answer for an error."""
+    headers = {}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(math.ceil(error.retry_after))
+    return _answer(error.http_status, body(error), headers)
+
+
+def install(app: FastAPI) -> None:
+    """Makes every error of an application a problem."""
+
+    async def winnow(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, WinnowError)
+        return response(error)
+
+    async def http(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        title = HTTPStatus(error.status_code).phrase
+        return _answer(
+            error.status_code,
+            {
+                "type": "about:blank",
+                "title": title,
+                "status": error.status_code,
+                "detail": error.detail,
+                "request_id": context.request_id.get(),
+            },
+            error.headers,
+        )
+
+    async def validation(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        # The framework's own answer quotes the offending input.
+        return response(
+            WinnowError(
+                "INVALID_ARGUMENT", "a parameter of the request is not valid", field="request"
+            )
+        )
+
+    app.add_exception_handler(WinnowError, winnow)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(RequestValidationError, validation)
+
+
+def _answer(status: int, members: dict[str, Any], headers: Mapping[str, str] | None) -> Response:
+    return Response(msgspec.json.encode(members), status, headers, MEDIA_TYPE)

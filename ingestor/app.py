@@ -1,0 +1,43 @@
+"""The ingestor: settings and wiring. Cheap to import; `build` imports the rest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from runtime.config import Key, Settings
+
+if TYPE_CHECKING:
+    from runtime.server import Service
+
+
+class IngestorSettings(Settings):
+    """Settings of `winnow serve ingestor`."""
+
+    ingestor_listen: str = Field(
+        "127.0.0.1:50052", description="address of the ingestor, host:port or unix:/path"
+    )
+    sealing_key: Key = Field(description="seals raw reports and findings' evidence")
+    fingerprint_key: Key = Field(description="keys the fingerprints of values")
+
+
+def build(settings: IngestorSettings) -> Service:
+    """Wires the service; nothing listens yet."""
+    from winnow.ingest.v1 import ingest_service_pb2 as pb
+    from winnow.ingest.v1 import ingest_service_pb2_grpc as rpc
+
+    from ingestor.parsing import IngestKeys
+    from ingestor.service import IngestService
+    from runtime.server import Service
+
+    servicer = IngestService(
+        IngestKeys(
+            settings.sealing_key.get_secret_value(), settings.fingerprint_key.get_secret_value()
+        )
+    )
+    return Service(
+        settings.ingestor_listen,
+        pb.DESCRIPTOR.services_by_name["IngestService"],
+        lambda server: rpc.add_IngestServiceServicer_to_server(servicer, server),
+    )

@@ -1,0 +1,183 @@
+"""From a report's bytes to its records, incrementally and in flat memory.
+
+Almost all records travel the fast way: a block of the buffer that seems to end
+where a record ends is decoded at once as a list of raw values. That it decodes
+proves the cut to be at top level. Everything odd goes value by value.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+import msgspec
+
+from ingestor.reading import BLOCK, GAP, VALUE, Malformed, Reader
+from ingestor.records import reject
+from winnow.ingest.v1.rejected_pb2 import Rejected
+
+_WORTH_A_BLOCK = 4 << 10  # bytes
+_LIST = msgspec.json.Decoder(list[msgspec.Raw])
+_OPENING = re.compile(rb'\{\s*"[^"\\]*"\s*:')
+# What tells an array of records from a log line such as "[INFO] starting".
+_ARRAY = re.compile(rb'\[\s*(?:[{\]\["]|null|true|false|-?\d[\d.eE+-]*\s*[,\]])')
+# A line inside a block of NDJSON that does not begin an object.
+_NOT_AN_OBJECT = re.compile(rb"\n[^{\r\n]")
+_LOG_LINE = re.compile(rb'\{\s*"(?:level|ts|time|timestamp|msg)"\s*:')
+# `{"findings":[` with nothing but small members before it.
+WRAPPER = re.compile(
+    rb'\{\s*(?:"(?!findings")[\w$.-]*"\s*:\s*(?:"[^"\\]*"|[\d.eE+-]+|null|true|false|\{\s*\}|\[\s*\])'
+    rb'\s*,\s*)*"findings"\s*:\s*(?:\[|null)'
+)
+
+
+class Source(Reader):
+    """A report as a parser reads it: lists of records, and navigation.
+
+    Attributes:
+        tool: the tool that wrote the report, where a parser learns it.
+    """
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        super().__init__(chunks)
+        self.tool = ""
+        self._slow_until = 0  # offset up to which the fast way was tried in vain
+        # The block whose records are being given, for at_byte.
+        self._block = b""
+        self._raws: Sequence[bytes] = ()
+        self._block_at = self._current = self._walked = self._walked_to = 0
+
+    def at_byte(self) -> int:
+        """Where the record given last begins."""
+        while self._walked < self._current:
+            self._walked_to = self._start(self._walked_to) + len(self._raws[self._walked])
+            self._walked += 1
+        return self._block_at + self._start(self._walked_to)
+
+    def _start(self, at: int) -> int:
+        match = GAP.match(self._block, at)
+        return match.end() if match else at
+
+    def _track(self, block: bytes, raws: Sequence[bytes], at: int) -> None:
+        self._block, self._raws, self._block_at = block, raws, at
+        self._walked = self._walked_to = self._current = 0
+
+    def _one(self, resync: re.Pattern[bytes]) -> bytes | Rejected:
+        self._track(b"", (), self._base + self._pos)
+        return self._value(resync)
+
+    def elements(self) -> Iterator[bytes | Rejected]:
+        """The elements of the array at the position, each with its bytes.
+
+        Raises:
+            Malformed: the array does not end.
+        """
+        began = self._base + self._pos
+        self._pos += 1
+        # Bytes from one element's end to behind the next one's first name:
+        # where they stand, a record probably ends. Learnt from the report.
+        boundary = opening = b""
+        resync = re.compile(rb",\s*(\{)")
+        ended_at = -1
+        while (byte := self.peek()) != b"]":
+            if not byte:
+                raise Malformed(began)
+            buffer, pos = self._buffer, self._pos
+            if found := _OPENING.match(buffer, pos):
+                if found[0] != opening:
+                    opening = found[0]
+                    resync = re.compile(rb",\s*(" + re.escape(opening) + rb")")
+                if 0 <= ended_at - self._base <= pos:
+                    boundary = b"}" + buffer[ended_at - self._base : found.end()]
+            if boundary and self._base + pos >= self._slow_until:
+                if len(buffer) - pos < BLOCK // 2 and not self._ended:
+                    self._fill(BLOCK)
+                    buffer, pos = self._buffer, self._pos
+                cut = buffer.rfind(boundary, pos) + 1
+                if cut > pos + _WORTH_A_BLOCK:
+                    block = buffer[pos:cut]
+                    try:
+                        raws = _LIST.decode(b"[" + block + b"]")
+                    except (msgspec.DecodeError, RecursionError):
+                        self._slow_until = self._base + cut
+                    else:
+                        self._track(block, raws, self._base + pos)
+                        self._pos = cut
+                        for index, raw in enumerate(raws):
+                            self._current = index
+                            yield raw
+                        ended_at = -1
+                        continue
+            yield self._one(resync)
+            ended_at = self._base + self._pos
+        self._pos += 1
+
+    def records(self) -> Iterator[bytes | Rejected]:
+        """The records of a report that is an array, objects one after another
+        (NDJSON or not), one object, or `{"findings": […]}`; log lines and
+        `null` around them are passed over.
+
+        Raises:
+            Malformed: an array, or an object over several lines, does not end.
+        """
+        first = True
+        while byte := self.peek():
+            if byte == b"{" and first and WRAPPER.match(self.head()):
+                for name in self.members():
+                    if name == "findings" and self.peek() == b"[":
+                        yield from self.elements()
+                    else:
+                        self.skip()
+            elif byte == b"{":
+                yield from self._lines()
+            elif byte == b"[" and _ARRAY.match(self.head()):
+                yield from self.elements()
+            else:
+                self._skip_line()
+                continue
+            first = False
+
+    def _lines(self) -> Iterator[bytes | Rejected]:
+        """Objects one after another, until something else begins."""
+        while self.peek() == b"{":
+            if self._base + self._pos >= self._slow_until:
+                if len(self._buffer) - self._pos < BLOCK // 2 and not self._ended:
+                    self._fill(BLOCK)
+                cut = self._buffer.rfind(b"\n", self._pos) + 1
+                if cut > self._pos + _WORTH_A_BLOCK:
+                    block = self._buffer[self._pos : cut]
+                    raws: list[msgspec.Raw] = []
+                    if not _NOT_AN_OBJECT.search(block):
+                        with contextlib.suppress(msgspec.DecodeError, RecursionError):
+                            raws = VALUE.decode_lines(block)
+                    if raws:
+                        self._track(block, raws, self._base + self._pos)
+                        self._pos = cut
+                        for index, raw in enumerate(raws):
+                            self._current = index
+                            yield raw
+                        continue
+                    self._slow_until = self._base + cut
+            yield from self._line()
+
+    def _line(self) -> Iterator[bytes | Rejected]:
+        is_log = _LOG_LINE.match(self._buffer, self._pos)
+        indent = self._pos - self._buffer.rfind(b"\n", 0, self._pos) - 1
+        at_byte = self._base + self._pos
+        try:
+            # The next record begins on a line indented no deeper than this one.
+            item = self._one(re.compile(rb"\n[ \t]{0,%d}(\{)" % min(indent, 64)))
+        except Malformed as error:
+            if not error.one_line:
+                raise
+            item = reject("SYNTAX", "not valid JSON", at_byte=at_byte)
+        if not (is_log and isinstance(item, Rejected)):
+            yield item
+
+    def _skip_line(self) -> None:
+        while (end := self._buffer.find(b"\n", self._pos)) < 0:
+            self._pos = len(self._buffer)
+            if not self._fill(BLOCK):
+                return
+        self._pos = end + 1

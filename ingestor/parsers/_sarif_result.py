@@ -1,0 +1,366 @@
+"""What a SARIF result means in the field's own terms."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import unquote
+
+from ingestor.parsers._sarif_kind import ADVISORY, SECRET_SCANNERS, kind_of
+from ingestor.parsers._sarif_model import (
+    Artifact,
+    ArtifactLocation,
+    BaseUri,
+    Component,
+    Message,
+    Result,
+    Rule,
+    Tool,
+    VersionControl,
+)
+from ingestor.records import Place, Record, state_of
+from winnow.finding.v1 import finding_pb2 as pb
+
+_CWE = re.compile(r"\bCWE[-_:/]?0*(\d{1,5})\b", re.IGNORECASE)
+_LEVELS = {
+    "error": pb.SEVERITY_HIGH,
+    "warning": pb.SEVERITY_MEDIUM,
+    "note": pb.SEVERITY_LOW,
+    "none": pb.SEVERITY_INFO,
+}
+_VALIDITIES = {
+    "valid": pb.VALIDITY_LIVE,
+    "active": pb.VALIDITY_LIVE,
+    "activecredential": pb.VALIDITY_LIVE,
+    "verified": pb.VALIDITY_LIVE,
+    "verifiedactive": pb.VALIDITY_LIVE,
+    "invalid": pb.VALIDITY_DEAD,
+    "revoked": pb.VALIDITY_DEAD,
+    "inactive": pb.VALIDITY_DEAD,
+    "inactivecredential": pb.VALIDITY_DEAD,
+    "verifiedinactive": pb.VALIDITY_DEAD,
+    "unknown": pb.VALIDITY_UNKNOWN,
+    "error": pb.VALIDITY_UNKNOWN,
+    "needsvalidation": pb.VALIDITY_UNVERIFIED,
+    "unverified": pb.VALIDITY_UNVERIFIED,
+    "assumed": pb.VALIDITY_ASSUMED,
+}
+_VALIDITY_KEYS = ("validation_outcome", "validation_status", "validationStatus", "validity")
+# gitleaks puts these into partialFingerprints, where they identify nobody's finding.
+_NO_FINGERPRINT = frozenset({"commitSha", "email", "author", "date", "commitMessage"})
+_ARGUMENT = re.compile(r"\{(\d{1,3})\}")
+_MOST_ALIASES = 16
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _number(value: int | None) -> int:
+    return value if value is not None and value > 0 else 0
+
+
+class Run:
+    """One run, as far as it is known, and the reading of its results."""
+
+    def __init__(self, number: int) -> None:
+        self._scope = b"" if number == 0 else b"#%d" % number
+        self._driver = Component()
+        self._extensions: list[Component] = []
+        self._by_id: dict[str, Rule] = {}
+        self._tool = "sarif"
+        self._word = ""
+        self.artifacts: list[Artifact] = []
+        self.base_uris: dict[str, BaseUri] = {}
+        self.version_control: list[VersionControl] = []
+
+    def set_tool(self, tool: Tool) -> None:
+        self._driver = tool.driver
+        self._extensions = tool.extensions or []
+        for component in (tool.driver, *self._extensions):
+            for rule in component.rules or ():
+                if rule.id:
+                    self._by_id.setdefault(rule.id, rule)
+        self._tool = (tool.driver.name or "").strip().lower() or "sarif"
+        self._word = self._tool.split()[0]
+
+    def record(self, result: Result, raw: bytes) -> Record:
+        """The result as a record; `raw` is its bytes in the report."""
+        rule = self._rule(result)
+        rule_id = result.ruleId or (result.rule and result.rule.id) or rule.id or ""
+        tags = _tags(rule, result)
+        kind = kind_of(self._word, rule_id, rule.name or "", tags)
+        places = list(self._places(result))
+        first: Place = places[0] if places else ("", 0, 0, 0, 0)
+        record = Record(
+            raw=raw + self._scope,
+            tool=self._tool,
+            rule_id=rule_id,
+            kind=kind,
+            rule_name=_rule_name(rule, rule_id, kind),
+            path=first[0],
+            line=first[1],
+            end_line=first[2],
+            column=first[3],
+            end_column=first[4],
+            more_places=places[1:],
+            commit=self._commit(result),
+            native_id=_native_id(result),
+            changed_at=_changed_at(result),
+            severity=_severity(result, rule),
+            validity=_validity(result),
+            triage=_triage(result),
+            aliases=_aliases(rule_id, tags, result),
+            metadata=_metadata(result),
+            message=self._message(result, rule),
+            extra=_extra(result),
+        )
+        snippet, record.context = _snippets(result)
+        record.match = snippet
+        if kind == pb.FINDING_KIND_POSSIBLE_SECRET:
+            # Other tools' snippets are lines of code: evidence, but no value.
+            found = _property(result, ("secret", "value", "offender"))
+            if not found and self._word in SECRET_SCANNERS:
+                found = snippet
+            record.value_state = state_of(found)
+            if record.value_state == pb.VALUE_STATE_PRESENT:
+                record.value = found
+            if snippet and snippet != found:
+                record.secrets = (snippet,)
+        return record
+
+    def _rule(self, result: Result) -> Rule:
+        reference = result.rule
+        component = self._driver
+        if reference and reference.toolComponent:
+            index, name = reference.toolComponent.index, reference.toolComponent.name
+            named = [c for c in self._extensions if name and c.name == name]
+            if index is not None and 0 <= index < len(self._extensions):
+                component = self._extensions[index]
+            elif named:
+                component = named[0]
+        index = result.ruleIndex
+        if index is None and reference:
+            index = reference.index
+        rules = component.rules or []
+        rule_id = result.ruleId or (reference and reference.id) or ""
+        if index is not None and 0 <= index < len(rules):
+            rule = rules[index]
+            if not rule_id or not rule.id or rule_id.startswith(rule.id):
+                return rule
+        # A hierarchical id ("CA1000/1", 3.27.5) is described by its first part.
+        return self._by_id.get(rule_id) or self._by_id.get(rule_id.split("/")[0]) or Rule()
+
+    def _places(self, result: Result) -> Iterator[Place]:
+        for location in result.locations or ():
+            physical = location.physicalLocation
+            if physical is None:
+                names = [n.fullyQualifiedName or n.name for n in location.logicalLocations or ()]
+                if names and names[0]:
+                    yield names[0], 0, 0, 0, 0
+                continue
+            path = self._path(physical.artifactLocation)
+            region = physical.region
+            if region is None:
+                yield path, 0, 0, 0, 0
+            else:
+                yield (
+                    path,
+                    _number(region.startLine),
+                    _number(region.endLine),
+                    _number(region.startColumn),
+                    _number(region.endColumn),
+                )
+
+    def _path(self, location: ArtifactLocation | None) -> str:
+        """The place's path: percent-decoded, `file:` dropped, relative bases
+        put in front (an absolute base only says where the scan ran).
+        """
+        if location is None:
+            return ""
+        uri, base = location.uri, location.uriBaseId
+        index = location.index
+        if not uri and index is not None and 0 <= index < len(self.artifacts):
+            artifact = self.artifacts[index].location or ArtifactLocation()
+            uri, base = artifact.uri, artifact.uriBaseId
+        uri = uri or ""
+        for _ in range(8):  # bases may refer to bases, in bad reports in a circle
+            found = self.base_uris.get(base or "")
+            if found is None or re.match(r"[A-Za-z][A-Za-z0-9+.-]*:|/", found.uri or "/"):
+                break
+            uri, base = f"{found.uri}{uri}", found.uriBaseId
+        if uri[:5].lower() == "file:":
+            uri = re.sub(r"^file:(?://[^/]*)?", "", uri, flags=re.IGNORECASE)
+            uri = re.sub(r"^/(?=[A-Za-z]:)", "", uri)
+        return unquote(uri) if "%" in uri else uri
+
+    def _message(self, result: Result, rule: Rule) -> str:
+        message = result.message
+        if message is None:
+            return ""
+        text = message.text or message.markdown
+        if not text and message.id:
+            described = (rule.messageStrings or {}).get(message.id) or (
+                self._driver.globalMessageStrings or {}
+            ).get(message.id, Message())
+            text = described.text or described.markdown
+        if not text or not message.arguments:
+            return text or ""
+        arguments = message.arguments
+
+        def argument(match: re.Match[str]) -> str:
+            number = int(match[1])
+            return arguments[number] if number < len(arguments) else match[0]
+
+        return _ARGUMENT.sub(argument, text)
+
+    def _commit(self, result: Result) -> str:
+        found = _text((result.partialFingerprints or {}).get("commitSha"))
+        found = found or _property(result, ("commit", "commitSha", "commit_sha"))
+        found = found or _text(_git_commit(result).get("id"))
+        if not found and self.version_control:
+            found = self.version_control[0].revisionId or ""
+        return found
+
+
+def _properties(result: Result) -> Iterator[dict[str, Any]]:
+    """The property bags of a result and its first location."""
+    if result.properties:
+        yield result.properties
+    for location in (result.locations or ())[:1]:
+        if location.properties:
+            yield location.properties
+
+
+def _property(result: Result, names: tuple[str, ...]) -> str:
+    for bag in _properties(result):
+        for name in names:
+            if found := _text(bag.get(name)):
+                return found
+    return ""
+
+
+def _git_commit(result: Result) -> dict[str, Any]:
+    """Kingfisher's `git_metadata.commit`."""
+    for bag in _properties(result):
+        metadata = bag.get("git_metadata")
+        commit = metadata.get("commit") if isinstance(metadata, dict) else None
+        if isinstance(commit, dict):
+            return commit
+    return {}
+
+
+def _changed_at(result: Result) -> str:
+    found = _text((result.partialFingerprints or {}).get("date"))
+    return found or _text(_git_commit(result).get("date"))
+
+
+def _tags(rule: Rule, result: Result) -> list[str]:
+    tags: list[object] = []
+    for bag in (rule.properties or {}, result.properties or {}):
+        for name in ("tags", "cwe", "category"):
+            found = bag.get(name)
+            tags += [found] if isinstance(found, str) else found if isinstance(found, list) else []
+    return [tag for tag in tags if isinstance(tag, str)]
+
+
+def _rule_name(rule: Rule, rule_id: str, kind: pb.FindingKind.ValueType) -> str:
+    """The rule's name. Descriptions are free text: not for secrets, where tools
+    write what they found into them.
+    """
+    name = rule.name or ""
+    if not name and kind != pb.FINDING_KIND_POSSIBLE_SECRET and rule.shortDescription:
+        name = rule.shortDescription.text or ""
+    return "" if name == rule_id else name
+
+
+def _severity(result: Result, rule: Rule) -> pb.Severity.ValueType:
+    """The rule's security-severity (a CVSS-like score, as GitHub reads it),
+    else the result's level, else the rule's; the default is 3.27.10's.
+    """
+    try:
+        score = float((rule.properties or {}).get("security-severity", math.nan))
+    except (TypeError, ValueError):
+        score = math.nan
+    if 0.0 <= score <= 10.0:
+        if score >= 9.0:
+            return pb.SEVERITY_CRITICAL
+        if score >= 7.0:
+            return pb.SEVERITY_HIGH
+        if score >= 4.0:
+            return pb.SEVERITY_MEDIUM
+        return pb.SEVERITY_LOW if score > 0.0 else pb.SEVERITY_INFO
+    level = result.level
+    if not level and rule.defaultConfiguration:
+        level = rule.defaultConfiguration.level
+    if not level:
+        level = "warning" if result.kind in (None, "fail") else "none"
+    return _LEVELS.get(level.lower(), pb.SEVERITY_UNSPECIFIED)
+
+
+def _validity(result: Result) -> pb.Validity.ValueType:
+    for name in _VALIDITY_KEYS:
+        word = "".join(filter(str.isalpha, _property(result, (name,)).lower()))
+        for known in (word, word[:7]):
+            if known in _VALIDITIES:
+                return _VALIDITIES[known]
+    return pb.VALIDITY_UNSPECIFIED
+
+
+def _triage(result: Result) -> pb.Triage.ValueType:
+    """Suppressed if any suppression is in force (3.27.23, 3.35.3)."""
+    for suppression in result.suppressions or ():
+        if suppression.status in (None, "accepted"):
+            return pb.TRIAGE_ACCEPTED
+    return pb.TRIAGE_UNSPECIFIED
+
+
+def _native_id(result: Result) -> str:
+    for prints in (result.fingerprints, result.partialFingerprints):
+        for name, found in sorted((prints or {}).items()):
+            if name not in _NO_FINGERPRINT and isinstance(found, str) and found:
+                return found
+    return result.guid or result.correlationGuid or ""
+
+
+def _aliases(rule_id: str, tags: list[str], result: Result) -> list[str]:
+    texts = [*tags, *(taxon.id or "" for taxon in result.taxa or ())]
+    found = [name.upper() for text in texts for name in ADVISORY.findall(text)]
+    found += [f"CWE-{number}" for text in texts for number in _CWE.findall(text)]
+    return [name for name in dict.fromkeys(found) if name != rule_id][:_MOST_ALIASES]
+
+
+def _metadata(result: Result) -> dict[str, str]:
+    own = {"level": result.level, "kind": result.kind, "baselineState": result.baselineState}
+    found = {name: text for name, text in own.items() if text}
+    for name in ("entropy", "precision", "security-severity"):
+        if text := _property(result, (name,)):
+            found[name] = text
+    if tags := _tags(Rule(), result):
+        found["tags"] = ",".join(tags)
+    return found
+
+
+def _snippets(result: Result) -> tuple[str, str]:
+    """The first location's snippet and its context."""
+    for location in (result.locations or ())[:1]:
+        physical = location.physicalLocation
+        if physical:
+            regions = (physical.region, physical.contextRegion)
+            texts = [
+                region.snippet.text or "" if region and region.snippet else "" for region in regions
+            ]
+            return texts[0], texts[1]
+    return "", ""
+
+
+def _extra(result: Result) -> dict[str, str]:
+    found = {}
+    for suppression in result.suppressions or ():
+        if suppression.justification:
+            found["suppression"] = suppression.justification
+    if message := _text((result.partialFingerprints or {}).get("commitMessage")):
+        found["commitMessage"] = message
+    return found

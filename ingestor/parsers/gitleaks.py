@@ -1,0 +1,117 @@
+"""gitleaks 8: an array of findings (gitleaks, report/finding.go).
+
+Author, e-mail and link are read by nobody downstream and stay in the raw
+report only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from ingestor.framing import Source
+from ingestor.parsers._base import Parser, unescaped_keys
+from ingestor.records import Record, read, state_of
+from winnow.finding.v1 import finding_pb2 as pb
+from winnow.ingest.v1.rejected_pb2 import Rejected
+
+_KEYS = {
+    b"RuleID",
+    b"Description",
+    b"StartLine",
+    b"EndLine",
+    b"StartColumn",
+    b"EndColumn",
+    b"Match",
+    b"Secret",
+    b"File",
+    b"Entropy",
+    b"Fingerprint",
+}
+
+
+class _Finding(msgspec.Struct, gc=False):
+    RuleID: str
+    File: str
+    Description: str | None = None
+    StartLine: int | None = None
+    EndLine: int | None = None
+    StartColumn: int | None = None
+    EndColumn: int | None = None
+    Match: str | None = None
+    Secret: str | None = None
+    SymlinkFile: str | None = None
+    Commit: str | None = None
+    Entropy: float | None = None
+    Date: str | None = None
+    Message: str | None = None
+    Tags: list[str] | None = None
+    Fingerprint: str | None = None
+
+
+_DECODER = msgspec.json.Decoder(_Finding)
+
+
+def _sniff(head: bytes, _name: str) -> float:
+    found = _KEYS & unescaped_keys(head)
+    return min(1.0, len(found) / 8) if found >= {b"StartLine", b"StartColumn"} else 0.0
+
+
+def _record(found: _Finding, raw: bytes) -> Record:
+    secret = found.Secret or found.Match or ""
+    state = state_of(secret)
+    description, message = found.Description, found.Message
+    record = Record(
+        raw=raw,
+        tool="gitleaks",
+        rule_id=found.RuleID,
+        path=found.File,
+        line=found.StartLine or 0,
+        end_line=found.EndLine or 0,
+        column=found.StartColumn or 0,
+        end_column=found.EndColumn or 0,
+        commit=found.Commit or "",
+        native_id=found.Fingerprint or "",
+        changed_at=found.Date or "",
+        value_state=state,
+        value=secret if state == pb.VALUE_STATE_PRESENT else "",
+        match=found.Match or "",
+        message=f"{description}\n{message}"
+        if description and message
+        else description or message or "",
+    )
+    metadata = {}
+    if found.Entropy:
+        metadata["Entropy"] = f"{found.Entropy:.6g}"
+    if found.Tags:
+        metadata["Tags"] = ",".join(found.Tags)
+    if found.SymlinkFile:
+        metadata["SymlinkFile"] = found.SymlinkFile
+    if metadata:
+        record.metadata = metadata
+    return record
+
+
+def _parse(source: Source) -> Iterator[Record | Rejected]:
+    for raw in source.records():
+        if isinstance(raw, Rejected):
+            yield raw
+            continue
+        found = read(_DECODER, raw)
+        if isinstance(found, _Finding):
+            yield _record(found, raw)
+        elif found is not None:
+            found.at_byte = source.at_byte()
+            yield found
+
+
+PARSER = Parser(
+    id="gitleaks",
+    version="1",
+    title="gitleaks 8",
+    aliases=("gitleaks8", "gitleaks-v8"),
+    shapes=("array", "NDJSON", '{"findings": […]}'),
+    sniff=_sniff,
+    parse=_parse,
+)

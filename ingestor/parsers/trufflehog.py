@@ -1,0 +1,187 @@
+"""TruffleHog 3: one object a line (trufflehog, pkg/output/json.go).
+
+Every source kind is read alike: below `SourceMetadata.Data` stands one object
+whose member names differ little between git hosts, buckets, images and tickets.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from ingestor.framing import Source
+from ingestor.parsers._base import Parser, unescaped_keys
+from ingestor.records import Record, read, reject, state_of
+from winnow.finding.v1 import finding_pb2 as pb
+from winnow.ingest.v1.rejected_pb2 import Rejected
+
+_KEYS = {b"SourceMetadata", b"DetectorName", b"SourceName", b"Raw", b"Verified", b"DetectorType"}
+
+_PATHS = ("file", "filename", "path")
+# What holds the file, outermost first.
+_CONTAINERS = (
+    "bucket",
+    "image",
+    "tag",
+    "layer",
+    "archive",
+    "project",
+    "space",
+    "page",
+    "page_id",
+    "issue",
+    "ticket",
+    "channel_name",
+    "workspace_name",
+    "collection_name",
+    "job_name",
+    "build_number",
+    "index",
+    "document_id",
+)
+
+
+class _Metadata(msgspec.Struct, gc=False):
+    Data: dict[str, dict[str, Any] | None]
+
+
+class _Finding(msgspec.Struct, gc=False):
+    SourceMetadata: _Metadata
+    DetectorName: str
+    Raw: str | None = None
+    RawV2: str | None = None
+    Verified: bool | None = None
+    VerificationError: str | None = None
+    VerificationFromCache: bool | None = None
+    DecoderName: str | None = None
+    DetectorType: int | None = None
+    DetectorDescription: str | None = None
+    SourceType: int | None = None
+    SourceName: str | None = None
+    Redacted: str | None = None
+    ExtraData: dict[str, Any] | None = None
+    SecretParts: dict[str, Any] | None = None
+
+
+_DECODER = msgspec.json.Decoder(_Finding)
+
+
+def _sniff(head: bytes, _name: str) -> float:
+    found = _KEYS & unescaped_keys(head)
+    return 0.4 + len(found) / 10 if b"SourceMetadata" in found and len(found) > 2 else 0.0
+
+
+def _early(raw: str) -> str:
+    """`Raw` of versions before `DecoderName` (until about September 2022) is
+    base64; decoded where that gives text, or fingerprints of old and new
+    reports would not meet.
+    """
+    try:
+        text = base64.b64decode(raw, validate=True).decode()
+    except (binascii.Error, ValueError):
+        return raw
+    shown = text.replace("\n", "").replace("\r", "").replace("\t", "")
+    return text if shown.isprintable() and len(text) > 3 else raw
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else "" if value is None else str(value)
+
+
+def _number(value: object) -> int:
+    if isinstance(value, str) and value.isascii() and value.isdecimal():
+        value = int(value[:18])
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def _validity(found: _Finding) -> pb.Validity.ValueType:
+    if found.Verified:
+        return pb.VALIDITY_LIVE
+    if found.VerificationError:
+        return pb.VALIDITY_UNKNOWN
+    return pb.VALIDITY_UNSPECIFIED if found.Verified is None else pb.VALIDITY_UNVERIFIED
+
+
+def _record(found: _Finding, kind: str, data: dict[str, Any], raw: bytes) -> Record:
+    value, second = found.Raw or "", found.RawV2 or ""
+    if value and found.DecoderName is None:
+        value = _early(value)
+    parts = {key: _text(part) for key, part in (found.SecretParts or {}).items()}
+    secret = value or second
+    state: pb.ValueState.ValueType = state_of(secret)
+    if state == pb.VALUE_STATE_ABSENT and found.Redacted:
+        state = pb.VALUE_STATE_REDACTED
+    extra_data = found.ExtraData or {}
+    name = _text(extra_data.get("name")) if found.DetectorName == "CustomRegex" else ""
+    free_text = {
+        **extra_data,
+        **{f"SecretParts.{key}": part for key, part in parts.items()},
+        "RawV2": second if second != value else "",
+        "Redacted": found.Redacted,
+        "VerificationError": found.VerificationError,
+    }
+    metadata = {"Source": kind, "DetectorName": found.DetectorName}
+    for key, number in (("DetectorType", found.DetectorType), ("SourceType", found.SourceType)):
+        if number is not None:
+            metadata[key] = str(number)
+    if found.DecoderName:
+        metadata["DecoderName"] = found.DecoderName
+    if found.Verified is not None:
+        metadata["Verified"] = "true" if found.Verified else "false"
+    if found.VerificationFromCache:
+        metadata["VerificationFromCache"] = "true"
+    return Record(
+        raw=raw,
+        tool="trufflehog",
+        rule_id=name or found.DetectorName,
+        path=next((_text(data[key]) for key in _PATHS if data.get(key)), ""),
+        line=_number(data.get("line")),
+        commit=_text(data.get("commit")),
+        container=" ".join(_text(data[key]) for key in _CONTAINERS if data.get(key)),
+        changed_at=_text(data.get("timestamp")),
+        validity=_validity(found),
+        value_state=state,
+        metadata=metadata,
+        value=secret if state == pb.VALUE_STATE_PRESENT else "",
+        message=found.DetectorDescription or "",
+        decoder=found.DecoderName or "",
+        extra={key: _text(item) for key, item in free_text.items() if item},
+        secrets=(second, *parts.values()) if parts or second else (),
+    )
+
+
+def _parse(source: Source) -> Iterator[Record | Rejected]:
+    for raw in source.records():
+        if isinstance(raw, Rejected):
+            yield raw
+            continue
+        found = read(_DECODER, raw)
+        if isinstance(found, _Finding):
+            data = found.SourceMetadata.Data
+            if len(data) == 1:
+                [(kind, where)] = data.items()
+                yield _record(found, kind, where or {}, raw)
+                continue
+            found = reject(
+                "WRONG_TYPE",
+                "SourceMetadata.Data does not hold exactly one source",
+                "SourceMetadata.Data",
+            )
+        if found is not None:
+            found.at_byte = source.at_byte()
+            yield found
+
+
+PARSER = Parser(
+    id="trufflehog",
+    version="1",
+    title="TruffleHog 3",
+    aliases=("trufflehog-v3", "trufflehogv3"),
+    shapes=("NDJSON", "array", "object"),
+    sniff=_sniff,
+    parse=_parse,
+)

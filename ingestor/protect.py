@@ -1,0 +1,301 @@
+"""The one place where plaintext turns into a `Finding`.
+
+Safe by construction: a finding is built from an allowlist of short structural
+fields, which pass the redactor; the value and all free text are only ever put
+into the sealed evidence.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from ingestor.fingerprint import Fingerprints, canonical_value, normal_path
+from ingestor.preview import preview
+from ingestor.records import Place, Record
+from runtime.redaction import SHORTEST_SEARCHED, holds, mask, redact, suspects
+from runtime.sealing import EVIDENCE, Sealer
+from winnow.finding.v1 import finding_pb2 as pb
+from winnow.finding.v1.finding_batch_pb2 import FindingBatch
+from winnow.finding.v1.plain_evidence_pb2 import PlainEvidence
+
+BATCH_FINDINGS = 256
+BATCH_BYTES = 1 << 20
+
+_MAX_PATH = 4096  # characters
+_MAX_TEXT = 256
+_MAX_ENTRIES = 32
+_MAX_PLACES = 64
+_MAX_UINT32 = (1 << 32) - 1
+_CAP_VALUE = 64 << 10  # bytes
+_CAP_MESSAGE = 16 << 10
+_OVERHEAD = 320  # bytes of a finding beside its texts and its seal
+
+# Controls (C0, DEL, C1), lone surrogates, bidi marks, line separators.
+_UNSEEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\ud800-\udfff\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]"
+)
+_SPACED_DATE = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:\.\d+)? ?([+-]\d\d):?(\d\d)")
+
+
+class IngestKeys(NamedTuple):
+    """The keys of one installation, 32 bytes each."""
+
+    sealing: bytes
+    fingerprint: bytes
+
+
+def visible(text: str) -> str:
+    """`text` with everything that a terminal or a page would act on, or not
+    show, as `\\uXXXX` escapes.
+    """
+    return _UNSEEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def timestamp(text: str) -> dict[str, int] | None:
+    """A scanner's time as fields of a `Timestamp`; None if it cannot be read.
+
+    RFC 3339, and Go's `2006-01-02 15:04:05 -0700 MST` as TruffleHog prints it.
+    Without a zone it is taken for UTC.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        match = _SPACED_DATE.match(text)
+        if match is None:
+            return None
+        try:
+            moment = datetime.fromisoformat(f"{match[1]}T{match[2]}{match[3]}:{match[4]}")
+        except ValueError:
+            return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    try:
+        return {"seconds": int(moment.timestamp())} if moment.year > 1 else None
+    except (OverflowError, ValueError):
+        return None
+
+
+def _cut(text: str, most: int) -> str:
+    """At most `most` bytes of UTF-8."""
+    if len(text) * 4 <= most:
+        return text
+    data = text.encode("utf-8", "replace")
+    return text if len(data) <= most else data[:most].decode("utf-8", "ignore")
+
+
+def _short(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _uint32(number: int) -> int:
+    return number if 0 <= number <= _MAX_UINT32 else 0
+
+
+def _location(place: Place) -> dict[str, Any]:
+    """Fields of a `Location`; unknown (0) ones are left out."""
+    path, line, end_line, column, end_column = place
+    fields: dict[str, Any] = {"path": path} if path else {}
+    if line:
+        fields["line"] = _uint32(line)
+    if end_line:
+        fields["end_line"] = _uint32(end_line)
+    if column:
+        fields["column"] = _uint32(column)
+    if end_column:
+        fields["end_column"] = _uint32(end_column)
+    return fields
+
+
+class Protector:
+    """Collects records of one report into batches of findings.
+
+    Args:
+        keys: see `IngestKeys`.
+        report_id: what sealed evidence is bound to.
+    """
+
+    def __init__(self, keys: IngestKeys, report_id: uuid.UUID) -> None:
+        self._sealer = Sealer(keys.sealing, report_id, EVIDENCE)
+        self._fingerprints = Fingerprints(keys.fingerprint)
+        self._staged: list[tuple[Record, dict[str, Any]]] = []
+        self._texts: list[str] = []
+        self._bytes = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether the batch should be taken before the next record."""
+        return len(self._staged) >= BATCH_FINDINGS or self._bytes >= BATCH_BYTES // 2
+
+    def add(self, record: Record, ordinal: int) -> None:
+        """Seals and masks one record; it appears in the next `take`."""
+        value = record.value = canonical_value(record.value) if record.value else ""
+        state = record.value_state
+        shown = preview(value, state)
+        path = record.path = normal_path(record.path)
+        prints = self._fingerprints
+        fields: dict[str, Any] = {
+            "ordinal": ordinal,
+            "kind": record.kind,
+            "value_state": state,
+            "sealed_evidence": self._seal(record, ordinal),
+        }
+        if shown:
+            fields["value_preview"] = shown
+        if state == pb.VALUE_STATE_PRESENT:
+            fields["value_fingerprint"] = prints.value(value)
+            fields["place_fingerprint"] = prints.place(value, path)
+            identity = value
+        else:
+            identity = f"{shown}{record.native_id}"
+        fields["occurrence_fingerprint"] = prints.occurrence(
+            record.rule_id, path, record.line, record.commit, identity
+        )
+        if record.changed_at and (moment := timestamp(record.changed_at)):
+            fields["changed_at"] = moment
+        text = self._clear_text(record)
+        if (
+            not text.isprintable()
+            or (value and _repeats(text, value))
+            or (len(text) > _MAX_TEXT and _too_long(record))
+            or any(_repeats(text, secret) for secret in record.secrets)
+        ):
+            values = (value, *record.secrets)
+            _scrub(record, lambda clear: visible(mask(clear, values)))
+            text = self._clear_text(record)
+        self._texts.append(text)
+        self._staged.append((record, fields))
+        self._bytes += len(fields["sealed_evidence"]) + len(text) + _OVERHEAD
+
+    def take(self) -> FindingBatch:
+        """The findings of the records added since the last call."""
+        for index in suspects(self._texts):
+            _scrub(self._staged[index][0], redact)
+        batch = FindingBatch()
+        add = batch.findings.add
+        for record, fields in self._staged:
+            _fill(fields, record)
+            add(**fields)
+        self._staged, self._texts, self._bytes = [], [], 0
+        return batch
+
+    def _seal(self, record: Record, ordinal: int) -> bytes:
+        fields: dict[str, Any] = {}
+        if record.value:
+            fields["value"] = _cut(record.value, _CAP_VALUE)
+        if record.match:
+            fields["match"] = _cut(record.match, _CAP_VALUE)
+        if record.context:
+            fields["context"] = _cut(record.context, _CAP_VALUE)
+        if record.message:
+            fields["message"] = _cut(record.message, _CAP_MESSAGE)
+        if record.variable:
+            fields["variable"] = _cut(record.variable, _CAP_MESSAGE)
+        if record.decoder:
+            fields["decoder"] = _cut(record.decoder, _CAP_MESSAGE)
+        if record.extra:
+            fields["extra"] = {
+                _short(key, _MAX_TEXT): _cut(text, _CAP_MESSAGE)
+                for key, text in list(record.extra.items())[:_MAX_ENTRIES]
+            }
+        return self._sealer.seal(PlainEvidence(**fields).SerializeToString(), ordinal)
+
+    @staticmethod
+    def _clear_text(record: Record) -> str:
+        """All clear fields in one line: one look at it answers for all."""
+        text = (
+            f"{record.path} {record.rule_id} {record.rule_name} {record.commit} "
+            f"{record.container} {record.native_id} {record.tool}"
+        )
+        if record.metadata:
+            text = f"{text} {' '.join(record.metadata.values())}"
+        if record.aliases:
+            text = f"{text} {' '.join(record.aliases)}"
+        if record.more_places:
+            text = f"{text} {' '.join([place[0] for place in record.more_places])}"
+        return text
+
+
+def _repeats(text: str, secret: str) -> bool:
+    # Short secrets are only masked where they are a whole field: look closer.
+    return bool(secret) and (len(secret) < SHORTEST_SEARCHED or holds(text, secret))
+
+
+def _too_long(record: Record) -> bool:
+    return (
+        len(record.path) > _MAX_PATH
+        or len(record.metadata) > _MAX_ENTRIES
+        or len(record.aliases) > _MAX_ENTRIES
+        or any(len(place[0]) > _MAX_PATH for place in record.more_places)
+        or any(
+            len(text) > _MAX_TEXT
+            for text in (
+                record.rule_id,
+                record.rule_name,
+                record.commit,
+                record.container,
+                record.native_id,
+                record.tool,
+                *record.metadata.values(),
+                *record.aliases,
+            )
+        )
+    )
+
+
+def _scrub(record: Record, clean: Callable[[str], str]) -> None:
+    """Passes every clear field through `clean`, and cuts it to its limit."""
+
+    def short(text: str) -> str:
+        return _short(clean(text), _MAX_TEXT) if text else text
+
+    record.path = _short(clean(record.path), _MAX_PATH)
+    record.rule_id = short(record.rule_id)
+    record.rule_name = short(record.rule_name)
+    record.commit = short(record.commit)
+    record.container = short(record.container)
+    record.native_id = short(record.native_id)
+    record.tool = short(record.tool)
+    record.metadata = {
+        key: short(text) for key, text in list(record.metadata.items())[:_MAX_ENTRIES]
+    }
+    record.aliases = [short(text) for text in record.aliases[:_MAX_ENTRIES]]
+    record.more_places = [
+        (_short(clean(normal_path(place[0])), _MAX_PATH), *place[1:])
+        for place in record.more_places
+    ]
+
+
+def _fill(fields: dict[str, Any], record: Record) -> None:
+    """Adds the scrubbed clear fields; empty ones are left out, for speed."""
+    fields["tool"] = record.tool
+    fields["rule_id"] = record.rule_id
+    code: dict[str, Any] = {
+        "location": _location(
+            (record.path, record.line, record.end_line, record.column, record.end_column)
+        )
+    }
+    if record.commit:
+        code["commit"] = record.commit
+    if record.container:
+        code["container"] = record.container
+    if record.more_places:
+        code["more_locations"] = [_location(place) for place in record.more_places]
+    fields["code"] = code
+    if record.rule_name:
+        fields["rule_name"] = record.rule_name
+    if record.severity:
+        fields["severity"] = record.severity
+    if record.validity:
+        fields["validity"] = record.validity
+    if record.triage:
+        fields["triage"] = record.triage
+    if record.native_id:
+        fields["native_id"] = record.native_id
+    if record.aliases:
+        fields["aliases"] = record.aliases
+    if record.metadata:
+        fields["raw_metadata"] = record.metadata

@@ -1,0 +1,282 @@
+"""A JSON report read from front to back: its bytes, its members, its values.
+
+A value's end is told by the decoder itself: given a whole buffer it says behind
+how many bytes the rest is too much. What no decoder accepts is stepped over by
+its brackets (`structure`).
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from ingestor.records import reject
+from ingestor.structure import State, Structure
+from winnow.ingest.v1.rejected_pb2 import Rejected
+
+MAX_RECORD = 8 << 20  # bytes
+HEAD = 64 << 10  # bytes that detection looks at
+BLOCK = 256 << 10
+
+VALUE = msgspec.json.Decoder(msgspec.Raw)
+
+GAP = re.compile(rb"[\s,]*")
+_SCALAR = re.compile(rb"[^,\[\]{}\"]+")
+_NOWHERE = re.compile(rb"(?!)")
+_KEY = re.compile(rb'"((?:[^"\\\n]++|\\[^\n])*+)"\s*:')
+
+
+class Malformed(Exception):
+    """The report is damaged in a way that leaves nothing more to read.
+
+    Args:
+        at_byte: where the damaged part begins.
+        one_line: whether it goes on to the report's end without a line break.
+    """
+
+    def __init__(self, at_byte: int, one_line: bool = False) -> None:
+        super().__init__("malformed")
+        self.at_byte = at_byte
+        self.one_line = one_line
+
+
+def utf8(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The report's bytes as UTF-8 without a byte order mark; UTF-16 that begins
+    with one is recoded.
+    """
+    rest = iter(chunks)
+    head = b""
+    for chunk in rest:
+        head += chunk
+        if len(head) >= 3:
+            break
+    if head.startswith(codecs.BOM_UTF8):
+        yield head[3:]
+    elif head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        decode = codecs.getincrementaldecoder("utf-16")("replace").decode
+        yield decode(head).encode()
+        for chunk in rest:
+            yield decode(chunk).encode()
+        yield decode(b"", True).encode()
+    else:
+        yield head
+    yield from rest
+
+
+class Reader:
+    """A report's bytes, and navigation in them.
+
+    `peek` finds the next value; `members` and `items` walk into it, `value`
+    takes it, `skip` steps over it. Offsets are bytes of the UTF-8 form.
+    """
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = utf8(chunks)
+        self._buffer = b""
+        self._pos = 0
+        self._base = 0  # offset of the buffer's first byte
+        self._ended = False
+
+    # Bytes
+
+    def _fill(self, size: int) -> bool:
+        """Makes `size` unread bytes available; False if nothing could be added.
+        Afterwards the position is the buffer's first byte.
+        """
+        have = len(self._buffer) - self._pos
+        parts = [self._buffer[self._pos :]]
+        before = have
+        while have < size and not self._ended:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                self._ended = True
+            else:
+                parts.append(chunk)
+                have += len(chunk)
+        self._base += self._pos
+        self._pos = 0
+        self._buffer = b"".join(parts) if len(parts) > 1 else parts[0]
+        return have > before
+
+    def _more(self) -> bool:
+        """At least twice what there is, so that rereading a value stays linear."""
+        return self._fill(max(BLOCK, 2 * (len(self._buffer) - self._pos)))
+
+    def head(self) -> bytes:
+        """The unread bytes' first 64 KiB, or all of them."""
+        self._fill(HEAD)
+        return self._buffer[self._pos : self._pos + HEAD]
+
+    def drain(self) -> None:
+        """Reads to the end, so that every byte is counted."""
+        self._buffer, self._pos = b"", 0
+        for _ in self._chunks:
+            pass
+
+    # Navigation
+
+    def peek(self) -> bytes:
+        """The next byte that is neither whitespace nor comma; empty at the end."""
+        while True:
+            match = GAP.match(self._buffer, self._pos)
+            if match:
+                self._pos = match.end()
+            if self._pos < len(self._buffer):
+                return self._buffer[self._pos : self._pos + 1]
+            if not self._more():
+                return b""
+
+    def members(self) -> Iterator[str]:
+        """Names of the object's members; after each, its value is next to read.
+
+        Raises:
+            Malformed: the object does not go on or end as one.
+        """
+        self._pos += 1
+        while (byte := self.peek()) != b"}":
+            key = _KEY.match(self._buffer, self._pos)
+            while byte == b'"' and key is None and len(self._buffer) - self._pos < HEAD:
+                if not self._more():
+                    break
+                key = _KEY.match(self._buffer, self._pos)
+            if key is None:
+                raise Malformed(self._base + self._pos)
+            self._pos = key.end()
+            yield key[1].decode("utf-8", "replace")
+        self._pos += 1
+
+    def items(self) -> Iterator[None]:
+        """The array's elements; at each, its value is next to read.
+
+        Raises:
+            Malformed: the array does not end.
+        """
+        began = self._base + self._pos
+        self._pos += 1
+        while (byte := self.peek()) != b"]":
+            if not byte:
+                raise Malformed(began)
+            yield
+        self._pos += 1
+
+    def skip(self) -> None:
+        """Steps over the next value, however large."""
+        if self.peek() not in (b"{", b"[", b'"'):
+            self._pos = self._scalar_end()
+            return
+        structure, state = Structure(), State.MORE
+        while state is State.MORE:
+            self._pos, state = structure.feed(self._buffer, self._pos)
+            if state is State.MORE and not self._more():
+                raise Malformed(self._base + self._pos)
+        if state is State.BROKEN:
+            raise Malformed(self._base + self._pos)
+
+    def value(self) -> bytes | Rejected:
+        """The next value's bytes; rejected if larger than `MAX_RECORD`."""
+        if not self.peek():
+            raise Malformed(self._base + self._pos)
+        return self._value(_NOWHERE)
+
+    def _scalar_end(self) -> int:
+        while True:
+            match = _SCALAR.match(self._buffer, self._pos)
+            end = match.end() if match else self._pos + 1
+            if end < len(self._buffer) or end - self._pos > MAX_RECORD or not self._more():
+                return max(self._pos + 1, self._pos + len(self._buffer[self._pos : end].rstrip()))
+
+    # Values, one by one
+
+    def _value(self, resync: re.Pattern[bytes]) -> bytes | Rejected:
+        """The value at the position.
+
+        Args:
+            resync: finds where the next record begins (group 1) if this one is
+                damaged beyond its own brackets.
+        """
+        while True:
+            buffer, pos = self._buffer, self._pos
+            try:
+                raw = VALUE.decode(memoryview(buffer)[pos:])
+                end = pos + len(raw)
+                if buffer[end - 1] not in b'}]"' and self._more():
+                    continue  # a number may go on
+            except msgspec.DecodeError as error:
+                text = str(error)
+                if "trailing characters" in text:
+                    # "(byte N)" stands behind the first byte that is too much.
+                    end = pos + int(text[text.rindex(" ") + 1 : -1]) - 1
+                    value = buffer[pos:end].rstrip()
+                    self._pos = pos + len(value)
+                    return value
+                if "truncated" in text and len(buffer) - pos <= MAX_RECORD and self._more():
+                    continue
+                return self._odd(resync)
+            except RecursionError:
+                return self._odd(resync)
+            self._pos = end
+            return buffer[pos:end]
+
+    def _odd(self, resync: re.Pattern[bytes]) -> bytes | Rejected:
+        """A value that does not decode: its bytes if its brackets say where it
+        ends, otherwise its rejection, with the position at the next record.
+        """
+        at_byte = self._base + self._pos
+        if self._buffer[self._pos] not in b'{["':
+            end = self._scalar_end()
+            value = self._buffer[self._pos : end]
+            self._pos = end
+            return value
+        structure, at = Structure(), self._pos
+        while True:
+            at, state = structure.feed(self._buffer, at)
+            if state is State.DONE:
+                next_one = resync.search(self._buffer, self._pos + 1, at)
+                if next_one:
+                    self._pos = next_one.start(1)
+                    return reject("SYNTAX", "not valid JSON", at_byte=at_byte)
+                value = self._buffer[self._pos : at]
+                self._pos = at
+                return value
+            if state is State.BROKEN:
+                self._resync(resync, at_byte)
+                return reject("SYNTAX", "not valid JSON", at_byte=at_byte)
+            if len(self._buffer) - self._pos > MAX_RECORD:
+                return self._too_large(structure, at, resync, at_byte)
+            offset = at - self._pos
+            if not self._more():
+                self._resync(resync, at_byte)
+                return reject("SYNTAX", "not valid JSON", at_byte=at_byte)
+            at = self._pos + offset
+
+    def _too_large(
+        self, structure: Structure, at: int, resync: re.Pattern[bytes], at_byte: int
+    ) -> Rejected:
+        state = State.MORE
+        while state is State.MORE:
+            self._pos = at
+            if not self._fill(BLOCK + len(self._buffer) - at):
+                raise Malformed(at_byte)
+            at, state = structure.feed(self._buffer, self._pos)
+        self._pos = at
+        if state is State.BROKEN:
+            self._resync(resync, at_byte)
+        return reject("TOO_LARGE", f"larger than {MAX_RECORD >> 20} MiB", at_byte=at_byte)
+
+    def _resync(self, resync: re.Pattern[bytes], at_byte: int) -> None:
+        """Goes to where the next record begins, behind the position."""
+        one_line = True
+        while True:
+            found = resync.search(self._buffer, self._pos + 1)
+            if found:
+                self._pos = found.start(1)
+                return
+            one_line = one_line and b"\n" not in self._buffer[self._pos :].rstrip()
+            # A beginning may be cut in two; none is longer than this.
+            self._pos = max(self._pos, len(self._buffer) - 1024)
+            if not self._fill(BLOCK):
+                self._pos = len(self._buffer)
+                raise Malformed(at_byte, one_line)

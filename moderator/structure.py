@@ -1,0 +1,156 @@
+"""Structure of credentials: what can be checked without asking anybody.
+
+Each check takes the text in which a provider's pattern matched and answers with
+the ids of signals in the rule pack (`signals.toml`), none if it saw nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import time
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+_BASE62 = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_LOCAL_HOST = re.compile(
+    r"^(?:localhost|127\.|0\.0\.0\.0|10\.|192\.168\.|172\.(?:1[6-9]|2\d|3[01])\.|\[::1\]|host\.docker"
+    r"|(?:[\w-]+\.)*(?:example(?:\.(?:com|org|net))?|test|invalid|local|localdomain)(?:[:/?]|$)"
+    r"|[a-z]{1,12}(?:[:/?]|$)|host|hostname|server|%s|\{|\$|<)",
+    re.IGNORECASE,
+)
+_WEAK = frozenset(
+    """password passwd pass pwd secret admin root user username test guest default changeme postgres
+    mysql mongo redis rabbitmq example p4ssw0rd p@ssw0rd letmein qwerty token key foo bar baz demo
+    sa oracle docker elastic minio minioadmin dev local pw s3cret passw0rd mypassword
+    mysecretpassword login temp hunter2 xxx xxxx credentials user1 pass1 u p a b c x y""".split()
+)
+_URL = re.compile(r"://([^\s/:@\"'<>]*):([^\s/@\"'<>]{1,200})@([^\s\"'<>]*)")
+_TEMPLATE = re.compile(
+    r"[${}<>%*]|\.\.\.|x{3}|X{3}|^\[.*\]$|your|replace|placeholder", re.IGNORECASE
+)
+_BASIC = re.compile(r"(?i)\bbasic\s+([0-9a-z+/]{8,200}={0,2})")
+_JWT = re.compile(r"\b(eyJ[\w-]+)\.(e[\w-]*)\.([\w-]*)")
+_PEM_BODY = re.compile(r"-----BEGIN [A-Z0-9 ]+-----(.*?)(?:-----END|\Z)", re.DOTALL)
+# The first lines of a key tell; the rest would only cost time.
+_PEM_HEAD = 400
+_NOT_BASE64 = re.compile(r"\\[nr]|[^A-Za-z0-9+/=]")
+_SAMPLE_SUBJECTS = {"1234567890", "John Doe", "Jane Doe", "123", "test", "user", "joe", "foo"}
+
+
+def _crc32_base62(token: str) -> tuple[str, ...]:
+    """GitHub's and npm's tokens: after the prefix 30 random characters, then their
+    CRC-32 in base 62, six characters (GitHub's engineering blog, 2021-04-05)."""
+    body = token.rpartition("_")[2].encode("ascii", "replace")
+    if len(set(body)) < 10:
+        return ("check.flat",)
+    checksum = zlib.crc32(body[:30])
+    expected = bytearray(b"000000")
+    for place in range(5, -1, -1):
+        checksum, digit = divmod(checksum, 62)
+        expected[place] = _BASE62[digit]
+    return ("check.passed",) if body[30:] == expected else ("check.failed",)
+
+
+def _spread(token: str) -> tuple[str, ...]:
+    """A random body of 16 characters or more has many different ones."""
+    tail = token[-16:]
+    return ("check.flat",) if len(set(tail)) < 6 else ()
+
+
+def _decode_part(part: str) -> Any:
+    padded = part + "=" * (-len(part) % 4)
+    return msgspec.json.decode(base64.urlsafe_b64decode(padded))
+
+
+def _jwt(text: str) -> tuple[str, ...]:
+    """RFC 7519: header and claims are JSON objects; `exp` in seconds since 1970."""
+    match = _JWT.search(text)
+    if match is None:
+        return ()
+    try:
+        header = _decode_part(match[1])
+        claims = _decode_part(match[2])
+    except (ValueError, binascii.Error):
+        return ("check.failed",) if match[3] else ("check.pem_elided",)
+    if not isinstance(header, dict) or not isinstance(claims, dict):
+        return ("check.failed",)
+    seen = []
+    if str(header.get("alg", "")).lower() == "none" or not match[3]:
+        seen.append("check.jwt_unsigned")
+    expiry = claims.get("exp")
+    if isinstance(expiry, int | float) and expiry < time.time():
+        seen.append("check.jwt_expired")
+    subject, name = claims.get("sub"), claims.get("name")
+    if name in ("John Doe", "Jane Doe") or subject in ("1234567890", "joe"):
+        seen.append("check.jwt_sample")
+    elif claims.get("role") == "anon":
+        seen.append("check.jwt_public")
+    elif str(subject) in _SAMPLE_SUBJECTS or "foo" in claims or not claims:
+        seen.append("check.jwt_test")
+    return tuple(seen)
+
+
+def _pem(text: str) -> tuple[str, ...]:
+    """RFC 7468 and RFC 1421: base64 of DER between the two lines."""
+    text = text[:_PEM_HEAD]
+    match = _PEM_BODY.search(text)
+    body = match[1] if match else ""
+    if not body.strip():
+        return ()  # scanners often report the first line only
+    if "Proc-Type: 4,ENCRYPTED" in body:
+        return ("check.pem_encrypted",)
+    if "..." in body or "\u2026" in body or "xxxx" in body.lower() or "<" in body:
+        return ("check.pem_elided",)
+    compact = _NOT_BASE64.sub("", body)
+    if len(compact) < 60 or len(set(compact)) < 20:
+        return ("check.pem_elided",)
+    if compact.startswith("b3BlbnNzaC1rZXktdjEAAAAACmFlczI1"):
+        return ("check.pem_encrypted",)
+    return ("check.pem_encrypted",) if "ENCRYPTED" in text[:80] else ()
+
+
+def _password_signals(user: str, password: str) -> list[str]:
+    if _TEMPLATE.search(password):
+        return ["check.template_password"]
+    lowered = password.lower().strip("0123456789!")
+    if lowered in _WEAK or lowered == user.lower() or len(password) < 4:
+        return ["check.weak_password"]
+    return ["check.strong_password"] if len(password) >= 12 else []
+
+
+def _url_password(text: str) -> tuple[str, ...]:
+    """RFC 3986 section 3.2.1: `scheme://user:password@host`."""
+    match = _URL.search(text)
+    if match is None:
+        return ()
+    seen = _password_signals(match[1], match[2])
+    if _LOCAL_HOST.match(match[3]):
+        seen.append("check.local_host")
+    return tuple(seen)
+
+
+def _basic(text: str) -> tuple[str, ...]:
+    """RFC 7617: base64 of `user:password`."""
+    match = _BASIC.search(text)
+    if match is None:
+        return ()
+    try:
+        user, colon, password = base64.b64decode(match[1] + "==").decode().partition(":")
+    except (ValueError, binascii.Error):
+        return ("check.failed",)
+    return tuple(_password_signals(user, password)) if colon else ("check.failed",)
+
+
+CHECKS: dict[str, Callable[[str], tuple[str, ...]]] = {
+    "spread": _spread,
+    "crc32_base62": _crc32_base62,
+    "jwt": _jwt,
+    "pem": _pem,
+    "url_password": _url_password,
+    "basic": _basic,
+}

@@ -1,0 +1,105 @@
+"""From what was seen to how likely and how much it matters.
+
+Weights are log-odds: they add up, and a logistic curve turns the sum into the
+probability that the finding is a real credential. Risk follows from that
+probability, from what the credential opens, and from where it stands.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from moderator.rules import Clue, Impact, RulePack
+from winnow.finding.v1.verdict_pb2 import (
+    RISK_HIGH,
+    RISK_LOW,
+    RISK_MEDIUM,
+    Risk,
+)
+
+# Where credentials usually belong to nobody.
+SIDE_PLACES = frozenset(
+    {"test", "documentation", "example", "vendored", "generated", "lock file", "translation"}
+)
+_HARD_PLACES = frozenset(
+    {"production configuration", "credential file", "environment file", "infrastructure code"}
+)
+# Generic names whose values open a service; the rest opens something limited.
+_OPENS_SERVICE = frozenset({"password", "secret", "API key"})
+# What a provider's own shape overrules: guesses about text of unknown shape.
+_GUESSES = frozenset(
+    {"code", "text", "digest", "generic", "base", "public", "password", "secret", "token"}
+    | {"API key", "AWS secret access key", "limited", "weak"}
+)
+_PLACE_CAP = -3.0
+_AGAINST_CAP = -9.0
+
+
+def _counts(clue: Clue, provider: Clue | None) -> bool:
+    if provider is None or clue is provider:
+        return True
+    if clue.provider is not None:
+        return False
+    if clue.where == "shape" or (clue.where in ("rule", "base") and clue.weight > 0):
+        return False
+    return clue.kind not in _GUESSES or clue.where in ("line", "check")
+
+
+def best_provider(clues: Sequence[Clue]) -> Clue | None:
+    """The provider shape that says most: the likeliest of those that matched."""
+    matched = [clue for clue in clues if clue.provider is not None]
+    return max(matched, key=lambda clue: clue.weight) if matched else None
+
+
+def weigh(pack: RulePack, seen: Sequence[Clue]) -> tuple[float, Risk, tuple[Clue, ...]]:
+    """Confidence (0 to 1), risk, and the clues that counted, combinations included."""
+    provider = best_provider(seen)
+    clues = [clue for clue in seen if _counts(clue, provider)]
+    kinds = frozenset(clue.kind for clue in clues)
+    clues += [
+        clue for needs, without, clue in pack.combinations if needs <= kinds and not without & kinds
+    ]
+    total = 0.0
+    place = 0.0
+    names = 0.0
+    for clue in clues:
+        if clue.where == "path":
+            place += clue.weight
+        elif clue.where == "name" and clue.weight > 0:
+            names = max(names, clue.weight)  # synonyms of one fact
+        else:
+            total += clue.weight
+    # Several folders that say the same are one fact, not several.
+    total += names + max(place, _PLACE_CAP)
+    live = any(clue.id == "validity.live" for clue in clues)
+    confidence = 1.0 / (1.0 + math.exp(-max(min(total, 12.0), _AGAINST_CAP)))
+    if live:
+        confidence = max(confidence, 0.99)
+    ids = {clue.id for clue in clues}
+    impact = _impact(provider, kinds)
+    return confidence, _risk(confidence, impact, kinds, ids), tuple(clues)
+
+
+def _impact(provider: Clue | None, kinds: frozenset[str]) -> Impact:
+    if provider is not None and provider.provider is not None:
+        return provider.provider.impact
+    if "AWS secret access key" in kinds:
+        return "account"
+    return "service" if kinds & _OPENS_SERVICE else "limited"
+
+
+def _risk(confidence: float, impact: Impact, kinds: frozenset[str], ids: set[str]) -> Risk:
+    if "validity.live" in ids:
+        return RISK_HIGH
+    if ids & {"validity.dead", "triage.false_positive", "triage.revoked", "triage.test_only"}:
+        return RISK_LOW
+    if impact == "public" or confidence < 0.5:
+        # Half a chance on the keys to everything is worth a look.
+        return RISK_MEDIUM if impact == "account" and confidence >= 0.4 else RISK_LOW
+    if kinds & SIDE_PLACES or "triage.accepted" in ids or "expired" in kinds:
+        return RISK_MEDIUM
+    bar = {"account": 0.7, "service": 0.8, "limited": 0.95}[impact]
+    if kinds & _HARD_PLACES:
+        bar -= 0.1
+    return RISK_HIGH if confidence >= bar else RISK_MEDIUM

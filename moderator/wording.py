@@ -1,0 +1,111 @@
+"""Reasons as an engineer would write them, from the rules' own words only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from moderator.rules import Clue
+from moderator.weighing import SIDE_PLACES, best_provider
+from winnow.finding.v1.verdict_pb2 import RISK_LOW, Risk
+
+MAX_REASON = 512
+_STRONG = 1.0
+
+_NOT_A_CREDENTIAL = {
+    "placeholder": "Placeholder, not a credential",
+    "sample": "Published example, not a credential",
+    "reference": "Reference to a value kept elsewhere, not the value itself",
+    "public": "Public identifier, not a credential",
+    "digest": "Digest, not a credential",
+    "code": "Program code, not a credential",
+    "text": "Readable text, not a credential",
+    "encrypted": "Encrypted value, of no use without its key",
+}
+_GENERIC_SUBJECTS = ("AWS secret access key", "password", "API key", "secret", "token")
+_REMEDIES = {
+    "account": "Revoke it, issue a new one, and look for its use in the audit trail; removing it from the file alone does not help.",
+    "service": "Revoke it, issue a new one, and keep that one in a secret store.",
+    "limited": "Check whether it is in use; if so, replace it and keep it out of the repository.",
+    "public": "",
+}
+
+
+def _join(clauses: Sequence[str]) -> str:
+    if len(clauses) < 2:
+        return "".join(clauses)
+    return ", ".join(clauses[:-1]) + ", and " + clauses[-1]
+
+
+def _place(clues: Sequence[Clue]) -> Clue | None:
+    """The place that names the finding: a test or a document before its folder."""
+    places = [clue for clue in clues if clue.where == "path"]
+    if not places:
+        return None
+    return max(places, key=lambda clue: (clue.kind in SIDE_PLACES, abs(clue.weight)))
+
+
+def _subject(clues: Sequence[Clue]) -> str:
+    provider = best_provider(clues)
+    if provider is not None and provider.provider is not None:
+        title = provider.provider.title
+        return title[0].upper() + title[1:]
+    kinds = {clue.kind for clue in clues}
+    for kind in _GENERIC_SUBJECTS:
+        if kind in kinds:
+            return f"Possible {kind}"
+    return "Possible credential"
+
+
+def reason(clues: Sequence[Clue], confidence: float, risk: Risk) -> str:
+    """Why, in at most 512 characters; the same clues give the same words."""
+    ordered = sorted(clues, key=lambda clue: (-abs(clue.weight), clue.id))
+    ordered = [clue for clue in ordered if clue.provider is None]
+    for_it = [clue.says for clue in ordered if clue.weight > 0 and clue.where != "path"]
+    against = [clue for clue in ordered if clue.weight < 0 and clue.kind != "base"]
+    place = _place(clues)
+    subject = _subject(clues)
+    where = f" in {_article(place.kind)}" if place is not None else ""
+    provider = best_provider(clues)
+    impact = provider.provider.impact if provider is not None and provider.provider else "service"
+    if confidence < 0.5:
+        return _unlikely(subject, where, for_it, against)[:MAX_REASON]
+    text = f"{subject}{where}"
+    stated = for_it[:2]
+    text += f": {_join(stated)}." if stated else ", with a well-formed value."
+    counter = [clue.says for clue in against if clue.where != "path"][:1]
+    if counter:
+        text += f" Against it: {counter[0]}."
+    if impact == "public":
+        text += " It is public by design and opens nothing by itself."
+    elif risk == RISK_LOW:
+        text += " Nothing needs to be done beyond cleaning up."
+    else:
+        own = provider.provider.remedy if provider is not None and provider.provider else ""
+        text += " " + (own or _REMEDIES[impact])
+    return text[:MAX_REASON]
+
+
+def _unlikely(subject: str, where: str, for_it: Sequence[str], against: Sequence[Clue]) -> str:
+    first = against[0] if against else None
+    about_value = [
+        clue for clue in against if clue.kind in _NOT_A_CREDENTIAL and clue.where != "path"
+    ]
+    if about_value and about_value[0].weight <= -_STRONG:
+        leading = about_value[0]
+        rest = [clue.says for clue in against if clue is not leading][:1]
+        return f"{_NOT_A_CREDENTIAL[leading.kind]}: {_join([leading.says, *rest])}."
+    if first is None:
+        return f"{subject}{where}, but nothing about it speaks for a real one."
+    text = f"{subject}{where}, probably not real: {_join([clue.says for clue in against[:2]])}."
+    if for_it:
+        text += f" For it: {for_it[0]}."
+    return text
+
+
+def _article(kind: str) -> str:
+    """A place as it stands after "in"."""
+    if kind in ("log", "notebook", "test"):
+        return {"log": "a log", "notebook": "a notebook", "test": "test code or data"}[kind]
+    if kind.endswith(("file", "dump", "translation", "example", "set-up")):
+        return ("an " if kind[0] in "aeiou" else "a ") + kind
+    return {"vendored": "bundled code", "generated": "generated code"}.get(kind, kind)

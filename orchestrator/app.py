@@ -1,0 +1,88 @@
+"""The orchestrator: settings and wiring. Cheap to import; `build` imports the rest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field, SecretStr
+
+from runtime.config import Key, Settings
+
+if TYPE_CHECKING:
+    from runtime.server import Service
+
+
+class OrchestratorSettings(Settings):
+    """Settings of `winnow serve orchestrator`."""
+
+    orchestrator_listen: str = Field(
+        "127.0.0.1:50051", description="address of the orchestrator, host:port or unix:/path"
+    )
+    ingestor_address: str = Field("127.0.0.1:50052", description="where the ingestor is")
+    moderator_address: str = Field("127.0.0.1:50053", description="where the moderator is")
+    audit_address: str = Field("127.0.0.1:50054", description="where the audit service is")
+    database_url: SecretStr = Field(description="PostgreSQL, postgresql://user:password@host/name")
+    sealing_key: Key = Field(description="seals raw reports and findings' evidence")
+    max_report_bytes: int = Field(
+        2 << 30, ge=1, description="largest report accepted, in bytes"
+    )
+
+
+def build(settings: OrchestratorSettings) -> Service:
+    """Wires the service; nothing listens yet."""
+    from winnow.audit.v1.audit_service_pb2_grpc import AuditServiceStub
+    from winnow.ingest.v1.ingest_service_pb2_grpc import IngestServiceStub
+    from winnow.moderate.v1.moderate_service_pb2_grpc import ModerateServiceStub
+    from winnow.report.v1 import report_service_pb2 as pb
+    from winnow.report.v1 import report_service_pb2_grpc as rpc
+
+    from orchestrator import store
+    from orchestrator.intake import Intake
+    from orchestrator.outbox import Outbox
+    from orchestrator.run import Runner
+    from orchestrator.service import ReportService
+    from runtime.channels import dial
+    from runtime.clock import uuid7
+    from runtime.database import Database
+    from runtime.server import Service
+
+    database = Database(settings.database_url.get_secret_value(), connections=8)
+    key = settings.sealing_key.get_secret_value()
+    channels = {
+        name: dial(address)
+        for name, address in (
+            ("ingestor", settings.ingestor_address),
+            ("moderator", settings.moderator_address),
+            ("audit", settings.audit_address),
+        )
+    }
+    outbox = Outbox(database, AuditServiceStub(channels["audit"]))
+    runner = Runner(
+        database,
+        IngestServiceStub(channels["ingestor"]),
+        ModerateServiceStub(channels["moderator"]),
+        key,
+        outbox.ring,
+    )
+    servicer = ReportService(
+        database, Intake(database, key, settings.max_report_bytes), runner, outbox
+    )
+
+    async def take_up() -> None:
+        # No upload takes a day: older chunks without a report were cut by a crash.
+        await database.run(store.drop_orphans, uuid7(age_seconds=86_400))
+        await runner.sweep()
+
+    async def close() -> None:
+        await runner.stop()
+        for channel in channels.values():
+            await channel.close()
+        await database.close()
+
+    return Service(
+        settings.orchestrator_listen,
+        pb.DESCRIPTOR.services_by_name["ReportService"],
+        lambda server: rpc.add_ReportServiceServicer_to_server(servicer, server),
+        background=(outbox.run, take_up),
+        close=close,
+    )

@@ -1,0 +1,62 @@
+"""The events of a report's life: names, payload shapes, envelopes.
+
+Payloads carry ids and counts only.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from winnow.event.v1.envelope_pb2 import Envelope, EventSeverity
+
+from runtime import context
+from runtime.clock import uuid7
+
+REPORT_CREATED = "REPORT_CREATED"
+REPORT_INGESTED = "REPORT_INGESTED"
+REPORT_PROCESSING_STARTED = "REPORT_PROCESSING_STARTED"
+REPORT_MODERATED = "REPORT_MODERATED"
+REPORT_DONE = "REPORT_DONE"
+REPORT_FAILED = "REPORT_FAILED"
+REPORT_VIEWED = "REPORT_VIEWED"
+
+# Whose work an event records, where it is not the orchestrator's own.
+_SERVICE = {REPORT_INGESTED: "ingestor", REPORT_MODERATED: "moderator"}
+# A report is viewed many times and passes every other point once.
+_REPEATED = frozenset({REPORT_VIEWED})
+
+
+def report_event(
+    event_type: str, report_id: uuid.UUID, tenant: str, request_id: str = "", **payload: Any
+) -> Envelope:
+    """An envelope about a report.
+
+    Args:
+        event_type: one of the names above.
+        request_id: the request that led to it; the current one if empty.
+        payload: ids, counts, and objects of them.
+    """
+    event_id = uuid7()
+    event = Envelope(
+        event_id=str(event_id),
+        event_type=event_type,
+        tenant_id=tenant,
+        request_id=request_id or context.request_id.get(),
+        subject=f"reports/{report_id}",
+        severity=(
+            EventSeverity.EVENT_SEVERITY_ERROR
+            if event_type == REPORT_FAILED
+            else EventSeverity.EVENT_SEVERITY_INFO
+        ),
+        schema=f"{event_type.lower().replace('_', '.', 1)}/1",
+        idempotency_key=(
+            str(event_id) if event_type in _REPEATED else f"{report_id}/{event_type}"
+        ),
+        service=_SERVICE.get(event_type, "orchestrator"),
+    )
+    event.occurred_at.GetCurrentTime()
+    # Microseconds: what PostgreSQL keeps, so that nothing changes on the way.
+    event.occurred_at.nanos -= event.occurred_at.nanos % 1000
+    event.payload.update({"report_id": str(report_id), **payload})
+    return event

@@ -1,0 +1,199 @@
+"""Receives a report's bytes and makes them durable.
+
+Nothing of the report is in the tables under its own name until its last byte is
+there: chunks are sealed and stored as they come, and one transaction writes the
+report, its remaining chunks and its event. An upload that is cut leaves nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import uuid
+from collections.abc import AsyncIterator
+
+import zstandard
+from winnow.report.v1.report_service_pb2 import (
+    ReportDeclaration,
+    SubmitReportHeader,
+    SubmitReportRequest,
+)
+
+from orchestrator import declaration, events, store
+from runtime import context
+from runtime.clock import uuid7
+from runtime.database import Database
+from runtime.errors import WinnowError
+from runtime.sealing import RAW_REPORT, Sealer
+
+CHUNK_BYTES = 1 << 20
+# Level 1: the fastest; a report is written once and rarely read.
+_LEVEL = 1
+
+
+class RawReport:
+    """The raw bytes of one report, sealed in chunks of 1 MiB.
+
+    Args:
+        database: where the chunks are.
+        key: the sealing key, 32 bytes.
+        report_id: whose bytes.
+    """
+
+    def __init__(self, database: Database, key: bytes, report_id: uuid.UUID) -> None:
+        self._database = database
+        self._sealer = Sealer(key, report_id, RAW_REPORT)
+        self._report_id = report_id
+
+    def seal(self, seq: int, chunk: bytes) -> tuple[int, bytes]:
+        """A chunk as it is stored."""
+        packed = zstandard.ZstdCompressor(level=_LEVEL).compress(chunk)
+        return seq, self._sealer.seal(packed, seq)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The bytes in order, in pieces of at most 1 MiB."""
+        seq = 0
+        while True:
+            sealed = await self._database.run(store.chunk, self._report_id, seq)
+            if sealed is None:
+                return
+            packed = self._sealer.open(sealed, seq)
+            yield zstandard.ZstdDecompressor().decompress(packed, max_output_size=CHUNK_BYTES)
+            seq += 1
+
+
+class Intake:
+    """Takes uploads.
+
+    Args:
+        database: where reports go.
+        key: the sealing key, 32 bytes.
+        max_bytes: largest report accepted.
+    """
+
+    def __init__(self, database: Database, key: bytes, max_bytes: int) -> None:
+        self._database = database
+        self._key = key
+        self._max_bytes = max_bytes
+
+    async def receive(
+        self, requests: AsyncIterator[SubmitReportRequest]
+    ) -> tuple[uuid.UUID, SubmitReportHeader]:
+        """Reads one upload to its end; the report is durable afterwards.
+
+        Raises:
+            WinnowError: STREAM_PROTOCOL, UPLOAD_INCOMPLETE, REPORT_TOO_LARGE,
+                INVALID_ARGUMENT.
+        """
+        first = await anext(aiter(requests), None)
+        if first is None or first.WhichOneof("payload") != "header":
+            raise WinnowError(
+                "STREAM_PROTOCOL", "the first message must be the header", expected="header"
+            )
+        report_id = uuid7()
+        upload = _Upload(
+            RawReport(self._database, self._key, report_id),
+            self._database,
+            report_id,
+            self._max_bytes,
+        )
+        complete = False
+        try:
+            async for request in requests:
+                payload = request.WhichOneof("payload")
+                if complete or payload not in ("chunk", "end"):
+                    raise WinnowError(
+                        "STREAM_PROTOCOL",
+                        "after the header come chunks, then one end, then nothing",
+                        expected="chunk or end",
+                    )
+                if payload == "chunk":
+                    await upload.add(request.chunk)
+                else:
+                    complete = True
+                    said = declaration.merge(first.header.declaration, request.end.declaration)
+                    upload.check_size(request.end.size_bytes)
+            if not complete:
+                raise WinnowError(
+                    "UPLOAD_INCOMPLETE", "the upload ended before its end message; nothing is kept"
+                )
+            await upload.finish(said)
+        except BaseException:
+            await asyncio.shield(upload.drop())
+            raise
+        return report_id, first.header
+
+
+class _Upload:
+    """Gathers chunks to 1 MiB, hashes, seals, stores."""
+
+    def __init__(
+        self, raw: RawReport, database: Database, report_id: uuid.UUID, max_bytes: int
+    ) -> None:
+        self._raw = raw
+        self._database = database
+        self._report_id = report_id
+        self._max_bytes = max_bytes
+        self._tenant = context.tenant.get()
+        self._buffer = bytearray()
+        self._digest = hashlib.sha256()
+        self._size = 0
+        self._stored = 0
+
+    async def add(self, chunk: bytes) -> None:
+        self._size += len(chunk)
+        if self._size > self._max_bytes:
+            raise WinnowError(
+                "REPORT_TOO_LARGE",
+                f"the report is larger than {self._max_bytes} bytes; split it, or raise "
+                "max_report_bytes",
+                limit_bytes=str(self._max_bytes),
+            )
+        self._digest.update(chunk)
+        self._buffer += chunk
+        while len(self._buffer) > CHUNK_BYTES:
+            piece = bytes(self._buffer[:CHUNK_BYTES])
+            del self._buffer[:CHUNK_BYTES]
+            seq = self._stored
+            self._stored += 1
+            await self._database.run(
+                lambda connection, seq=seq, piece=piece: store.put_chunks(
+                    connection, self._report_id, self._tenant, [self._raw.seal(seq, piece)]
+                )
+            )
+
+    def check_size(self, said: int) -> None:
+        if said != self._size:
+            raise WinnowError(
+                "UPLOAD_INCOMPLETE",
+                f"{self._size} bytes arrived and {said} were announced; nothing is kept",
+            )
+
+    async def finish(self, said: ReportDeclaration) -> None:
+        cleaned = declaration.clean(said)
+        event = events.report_event(
+            events.REPORT_CREATED,
+            self._report_id,
+            self._tenant,
+            scanner_type=cleaned.scanner_type,
+            size_bytes=self._size,
+            sha256=self._digest.hexdigest(),
+        )
+        last = [(self._stored, bytes(self._buffer))] if self._buffer else []
+        await self._database.run(
+            lambda connection: store.create(
+                connection,
+                self._report_id,
+                self._tenant,
+                context.request_id.get(),
+                cleaned,
+                self._digest.digest(),
+                self._size,
+                [self._raw.seal(seq, piece) for seq, piece in last],
+                [event],
+            )
+        )
+
+    async def drop(self) -> None:
+        if self._stored:
+            await self._database.run(store.drop_upload, self._report_id)

@@ -1,0 +1,256 @@
+"""Joins two streams: the ingestor's responses are the moderator's requests.
+
+The orchestrator is in the path and stores what passes: findings before they are
+judged, verdicts after their findings. Credits bound what is unanswered, bounded
+queues what is unwritten, and both calls are cancelled in `finally`, whatever
+happened (measured: without it the ingestor's call stays open).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple
+
+import grpc
+from winnow.finding.v1.finding_batch_pb2 import FindingBatch
+from winnow.finding.v1.verdict_pb2 import Risk, VerdictBatch
+from winnow.ingest.v1.format_pb2 import DetectedFormat
+from winnow.ingest.v1.ingest_service_pb2 import IngestHeader, IngestRequest, IngestSummary
+from winnow.ingest.v1.ingest_service_pb2_grpc import IngestServiceStub
+from winnow.ingest.v1.rejected_pb2 import Rejected
+from winnow.moderate.v1.moderate_service_pb2 import (
+    ModerateHeader,
+    ModerateRequest,
+    ModerateSummary,
+)
+from winnow.moderate.v1.moderate_service_pb2_grpc import ModerateServiceStub
+from winnow.report.v1.report_progress_pb2 import ReportProgress
+
+from orchestrator import store, store_findings
+from runtime.channels import call
+from runtime.database import Database
+from runtime.errors import WinnowError, from_rpc
+from runtime.streams import Credits, idle
+
+UNANSWERED_BATCHES = 16
+# A parser on a slow disk, a model on a busy machine: silence this long is death.
+IDLE_SECONDS = 60.0
+_QUEUED = 32
+_RESUMED_AT_ONCE = 256
+
+
+class Source(NamedTuple):
+    """Where a relay reads: the report's bytes, and what is stored already."""
+
+    header: IngestHeader
+    chunks: AsyncIterator[bytes]
+
+
+class Writer:
+    """Stores what passes, in order, as much a transaction as has arrived.
+
+    Args:
+        database: where to.
+        report_id: whose findings.
+        tenant: whose report.
+    """
+
+    def __init__(self, database: Database, report_id: uuid.UUID, tenant: str) -> None:
+        self._database = database
+        self._report_id = report_id
+        self._tenant = tenant
+        self._queue: asyncio.Queue[Any] = asyncio.Queue(_QUEUED)
+
+    async def put(
+        self, item: FindingBatch | VerdictBatch | DetectedFormat | list[Rejected]
+    ) -> None:
+        """Queues an item; waits while the database is behind."""
+        await self._queue.put(item)
+
+    async def flush(self) -> None:
+        """Waits until everything queued so far is stored."""
+        await self._queue.join()
+
+    async def run(self) -> None:
+        """Stores until cancelled."""
+        while True:
+            items = [await self._queue.get()]
+            while not self._queue.empty():
+                items.append(self._queue.get_nowait())
+            await self._database.run(self._store, items)
+            for _ in items:
+                self._queue.task_done()
+
+    def _store(self, connection: Any, items: list[Any]) -> None:
+        for item in items:
+            if isinstance(item, DetectedFormat):
+                store.set_format(connection, self._report_id, item.scanner_type, item.parser)
+        store_findings.put(
+            connection,
+            self._report_id,
+            self._tenant,
+            [item for item in items if isinstance(item, FindingBatch)],
+            [one for item in items if isinstance(item, list) for one in item],
+            [item for item in items if isinstance(item, VerdictBatch)],
+        )
+
+
+class Relay:
+    """One pass over a report: bytes to findings to verdicts.
+
+    Args:
+        ingestor, moderator: stubs of the two services.
+        writer: stores what passes.
+        progress: counted up as things pass.
+    """
+
+    def __init__(
+        self,
+        ingestor: IngestServiceStub,
+        moderator: ModerateServiceStub,
+        writer: Writer,
+        progress: ReportProgress,
+    ) -> None:
+        self._ingestor: Any = ingestor
+        self._moderator: Any = moderator
+        self._writer = writer
+        self._progress = progress
+        self._to_judge: asyncio.Queue[FindingBatch | None] = asyncio.Queue(2)
+        self._credits = Credits(UNANSWERED_BATCHES)
+        self._scanner_type = ""
+
+    async def read(self, source: Source) -> tuple[DetectedFormat, IngestSummary]:
+        """Reads the report through the ingestor to its summary.
+
+        `judge` must run meanwhile: it takes the findings off this one's hands.
+
+        Raises:
+            WinnowError: what the ingestor raised, STREAM_CUT_SHORT,
+                UPSTREAM_UNAVAILABLE.
+        """
+        stream = self._ingestor.Ingest(**call(None))
+        feeder = asyncio.create_task(self._feed(stream, source))
+        detected = summary = None
+        try:
+            async for response in idle(stream, IDLE_SECONDS, "ingestor"):
+                match response.WhichOneof("payload"):
+                    case "batch":
+                        await self._writer.put(response.batch)
+                        self._progress.records.findings += len(response.batch.findings)
+                        await self._to_judge.put(response.batch)
+                    case "rejected":
+                        await self._writer.put(list(response.rejected.rejected))
+                        self._progress.records.rejected += len(response.rejected.rejected)
+                    case "format":
+                        detected = response.format
+                        self._scanner_type = detected.scanner_type
+                        await self._writer.put(detected)
+                    case "summary":
+                        summary = response.summary
+        except grpc.aio.AioRpcError as error:
+            # If reading the stored bytes failed, the ingestor only saw a cut.
+            if feeder.done() and not feeder.cancelled() and (cause := feeder.exception()):
+                raise cause from None
+            raise from_rpc(error, "ingestor") from None
+        finally:
+            stream.cancel()
+            feeder.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await feeder
+        if detected is None or summary is None:
+            raise WinnowError(
+                "STREAM_CUT_SHORT", "the ingestor ended without a summary", service="ingestor"
+            )
+        return detected, summary
+
+    async def _feed(self, stream: Any, source: Source) -> None:
+        try:
+            await stream.write(IngestRequest(header=source.header))
+            async for chunk in source.chunks:
+                await stream.write(IngestRequest(chunk=chunk))
+            await stream.done_writing()
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            return  # the call has ended; its reader knows why
+        except BaseException:
+            stream.cancel()
+            raise
+
+    async def resume(self, batches: AsyncIterator[FindingBatch]) -> None:
+        """Sends findings that an earlier run stored and did not judge."""
+        async for batch in batches:
+            await self._to_judge.put(batch)
+
+    async def finish(self) -> None:
+        """Says that no more findings come."""
+        await self._to_judge.put(None)
+
+    async def judge(self, header: ModerateHeader) -> ModerateSummary:
+        """Has everything judged until `finish`; stores verdicts as they come.
+
+        Raises:
+            WinnowError: what the moderator raised, STREAM_CUT_SHORT,
+                UPSTREAM_UNAVAILABLE.
+        """
+        stream = self._moderator.Moderate(**call(None))
+        feeder = asyncio.create_task(self._feed_findings(stream, header))
+        summary = None
+        try:
+            async for response in stream:
+                if response.WhichOneof("payload") == "summary":
+                    summary = response.summary
+                    continue
+                verdicts = response.verdicts
+                self._credits.give(len(verdicts.verdicts))
+                self._count(verdicts)
+                await self._writer.put(verdicts)
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc(error, "moderator") from None
+        finally:
+            stream.cancel()
+            feeder.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await feeder
+        if summary is None:
+            raise WinnowError(
+                "STREAM_CUT_SHORT", "the moderator ended without a summary", service="moderator"
+            )
+        return summary
+
+    async def _feed_findings(self, stream: Any, header: ModerateHeader) -> None:
+        try:
+            # The first findings wait for the format, so the header can name it.
+            batch = await self._to_judge.get()
+            if self._scanner_type:
+                header.scanner_type = self._scanner_type
+            await stream.write(ModerateRequest(header=header))
+            while batch is not None:
+                await self._credits.take(len(batch.findings))
+                await stream.write(ModerateRequest(batch=batch))
+                batch = await self._to_judge.get()
+            await stream.done_writing()
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            return  # the call has ended; its reader knows why
+
+    def _count(self, verdicts: VerdictBatch) -> None:
+        summary = self._progress.summary
+        risks = [verdict.risk for verdict in verdicts.verdicts]
+        summary.high += risks.count(Risk.RISK_HIGH)
+        summary.medium += risks.count(Risk.RISK_MEDIUM)
+        summary.low += risks.count(Risk.RISK_LOW)
+        self._progress.judged += len(risks)
+
+
+async def stored_unjudged(
+    database: Database, report_id: uuid.UUID
+) -> AsyncIterator[FindingBatch]:
+    """Batches of stored findings that have no verdict yet."""
+    after = -1
+    while True:
+        batch = await database.run(store_findings.unjudged, report_id, after, _RESUMED_AT_ONCE)
+        if not batch.findings:
+            return
+        after = batch.findings[-1].ordinal
+        yield batch

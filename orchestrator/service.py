@@ -1,0 +1,159 @@
+"""ReportService: unpack, call the core, pack."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+import structlog
+from winnow.report.v1 import report_service_pb2 as pb
+from winnow.report.v1 import report_service_pb2_grpc as rpc
+from winnow.report.v1.report_pb2 import Report
+from winnow.report.v1.report_progress_pb2 import ReportProgress
+
+from orchestrator import events, states, store, store_findings
+from orchestrator.intake import Intake
+from orchestrator.outbox import Outbox
+from orchestrator.run import Runner
+from runtime import context, paging
+from runtime.database import Database
+from runtime.errors import MAPPINGS, WinnowError
+
+_REPORTS_PAGE = 50
+_FINDINGS_PAGE = 100
+_TICK_SECONDS = 0.1
+_STORE_TICK_SECONDS = 1.0
+_AUDITED_WITHIN_SECONDS = 1.0
+
+
+class ReportService(rpc.ReportServiceServicer):
+    """The gRPC face of the orchestrator."""
+
+    def __init__(
+        self, database: Database, intake: Intake, runner: Runner, outbox: Outbox
+    ) -> None:
+        self._database = database
+        self._intake = intake
+        self._runner = runner
+        self._outbox = outbox
+
+    async def SubmitReport(
+        self, request_iterator: AsyncIterator[pb.SubmitReportRequest], _context: Any
+    ) -> pb.SubmitReportResponse:
+        report_id, header = await self._intake.receive(request_iterator)
+        structlog.contextvars.bind_contextvars(report_id=str(report_id))
+        self._outbox.ring()
+        tenant = context.tenant.get()
+        task = self._runner.start(report_id, tenant, context.request_id.get())
+        if header.wait:
+            # The report finishes whether or not the caller stays to see it.
+            await asyncio.shield(task)
+            await self._outbox.flushed(_AUDITED_WITHIN_SECONDS)
+        report = await self._database.run(store.get, report_id, tenant)
+        if header.wait and report.status == states.ERROR:
+            raise _failure(report)
+        return pb.SubmitReportResponse(report=report)
+
+    async def GetReport(self, request: pb.GetReportRequest, _context: Any) -> pb.GetReportResponse:
+        report_id, tenant = uuid.UUID(request.report_id), context.tenant.get()
+        viewed = events.report_event(events.REPORT_VIEWED, report_id, tenant)
+        report = await self._database.run(store.view, report_id, tenant, viewed)
+        self._outbox.ring()
+        return pb.GetReportResponse(report=report)
+
+    async def ListReports(
+        self, request: pb.ListReportsRequest, _context: Any
+    ) -> pb.ListReportsResponse:
+        tenant = context.tenant.get()
+        query = (tenant, request.status, request.scanner_type)
+        position = paging.decode(request.page_token, *query)
+        size = request.page_size or _REPORTS_PAGE
+        found = await self._database.run(
+            store.newest,
+            tenant,
+            request.status,
+            request.scanner_type,
+            uuid.UUID(position) if position else None,
+            size + 1,
+        )
+        response = pb.ListReportsResponse(reports=found[:size])
+        if len(found) > size:
+            response.next_page_token = paging.encode(found[size - 1].report_id, *query)
+        return response
+
+    async def ListFindings(
+        self, request: pb.ListFindingsRequest, _context: Any
+    ) -> pb.ListFindingsResponse:
+        report_id, tenant = uuid.UUID(request.report_id), context.tenant.get()
+        filters = store_findings.Filters(
+            request.risk, request.rule, request.path, request.source, request.kind
+        )
+        query = (tenant, request.report_id, *filters)
+        after = int(paging.decode(request.page_token, *query) or -1)
+        if after < 0:
+            await self._database.run(store.get, report_id, tenant)
+        found, last = await self._database.run(
+            store_findings.page,
+            report_id,
+            tenant,
+            filters,
+            after,
+            request.page_size or _FINDINGS_PAGE,
+            request.view == pb.FINDING_VIEW_FULL,
+        )
+        return pb.ListFindingsResponse(
+            findings=found,
+            next_page_token="" if last is None else paging.encode(str(last), *query),
+        )
+
+    async def CancelReport(
+        self, request: pb.CancelReportRequest, _context: Any
+    ) -> pb.CancelReportResponse:
+        report_id, tenant = uuid.UUID(request.report_id), context.tenant.get()
+        await self._database.run(store.get, report_id, tenant)
+        await self._runner.cancel(report_id, tenant)
+        report = await self._database.run(store.get, report_id, tenant)
+        return pb.CancelReportResponse(report=report)
+
+    async def WatchReport(
+        self, request: pb.WatchReportRequest, _context: Any
+    ) -> AsyncIterator[pb.WatchReportResponse]:
+        report_id, tenant = uuid.UUID(request.report_id), context.tenant.get()
+        # Also the check that the report is the caller's.
+        report = await self._database.run(store.get, report_id, tenant)
+        last = b""
+        while True:
+            live = self._runner.progress(report_id) if report.status in states.UNFINISHED else None
+            if live is None:
+                report = await self._database.run(store.get, report_id, tenant)
+                snapshot = _snapshot(report)
+            else:
+                snapshot = live
+            state = snapshot.SerializeToString(deterministic=True)
+            if state != last:
+                last = state
+                shown = ReportProgress.FromString(state)
+                shown.at.GetCurrentTime()
+                yield pb.WatchReportResponse(progress=shown)
+            if snapshot.status in states.ENDED and live is None:
+                return
+            await asyncio.sleep(_STORE_TICK_SECONDS if live is None else _TICK_SECONDS)
+
+
+def _failure(report: Report) -> WinnowError:
+    reason = report.error.reason if report.error.reason in MAPPINGS else "INTERNAL"
+    return WinnowError(reason, report.error.message, report_id=report.report_id)
+
+
+def _snapshot(report: Report) -> ReportProgress:
+    judged = report.summary.high + report.summary.medium + report.summary.low
+    return ReportProgress(
+        report_id=report.report_id,
+        status=report.status,
+        records=report.records,
+        summary=report.summary,
+        judged=judged,
+        error=report.error if report.HasField("error") else None,
+    )

@@ -1,0 +1,250 @@
+"""The orchestrator's SQL on reports: the only place where rows and messages meet.
+
+Functions take the connection that `Database.run` opened; each call is one
+transaction, and a state change and its events are always in the same one.
+Findings and verdicts are in store_findings.py.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from typing import Any
+
+from google.protobuf.json_format import MessageToDict
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from winnow.event.v1.envelope_pb2 import Envelope
+from winnow.report.v1.report_pb2 import Report, ReportError, ReportSource, ReportStatus
+from winnow.report.v1.report_service_pb2 import ReportDeclaration
+
+from orchestrator import declaration as declared
+from orchestrator import states
+from orchestrator.tables import outbox, raw_chunks, reports
+from runtime.clock import now
+from runtime.errors import WinnowError
+
+
+def create(
+    connection: Connection,
+    report_id: uuid.UUID,
+    tenant: str,
+    request_id: str,
+    said: ReportDeclaration,
+    sha256: bytes,
+    size: int,
+    chunks: Iterable[tuple[int, bytes]],
+    events: Iterable[Envelope],
+) -> None:
+    """Makes a report durable: its row, the rest of its sealed chunks, its event."""
+    put_chunks(connection, report_id, tenant, chunks)
+    at = now()
+    connection.execute(
+        insert(reports).values(
+            report_id=report_id,
+            tenant_id=tenant,
+            status=states.CREATED,
+            scanner_type=said.scanner_type,
+            report_format=said.report_format,
+            source=MessageToDict(said.source),
+            labels=dict(said.labels),
+            asset_key=declared.asset_key(said.source),
+            sha256=sha256,
+            size_bytes=size,
+            request_id=request_id,
+            created_at=at,
+            updated_at=at,
+        )
+    )
+    put_events(connection, events)
+
+
+def put_chunks(
+    connection: Connection, report_id: uuid.UUID, tenant: str, chunks: Iterable[tuple[int, bytes]]
+) -> None:
+    """Stores sealed chunks, by their number from 0."""
+    rows = [
+        {"report_id": report_id, "seq": seq, "tenant_id": tenant, "sealed": sealed}
+        for seq, sealed in chunks
+    ]
+    if rows:
+        connection.execute(insert(raw_chunks), rows)
+
+
+def chunk(connection: Connection, report_id: uuid.UUID, seq: int) -> bytes | None:
+    """One sealed chunk; None past the end."""
+    found = connection.execute(
+        select(raw_chunks.c.sealed).where(
+            raw_chunks.c.report_id == report_id, raw_chunks.c.seq == seq
+        )
+    ).scalar()
+    return None if found is None else bytes(found)
+
+
+def drop_upload(connection: Connection, report_id: uuid.UUID) -> None:
+    """Removes the chunks of an upload that was cut."""
+    connection.execute(delete(raw_chunks).where(raw_chunks.c.report_id == report_id))
+
+
+def drop_orphans(connection: Connection, before: uuid.UUID) -> int:
+    """Removes chunks of uploads begun before `before` that never became a report.
+
+    Returns:
+        How many chunks.
+    """
+    known = select(reports.c.report_id).where(reports.c.report_id == raw_chunks.c.report_id)
+    gone = connection.execute(
+        delete(raw_chunks).where(raw_chunks.c.report_id < before, ~known.exists())
+    )
+    return int(gone.rowcount)
+
+
+def put_events(connection: Connection, events: Iterable[Envelope]) -> None:
+    """Adds events to the outbox, in order."""
+    rows = [{"event": event.SerializeToString()} for event in events]
+    if rows:
+        connection.execute(insert(outbox), rows)
+
+
+def pending_events(connection: Connection, limit: int) -> list[tuple[int, Envelope]]:
+    """The oldest events of the outbox with their numbers."""
+    query = select(outbox.c.seq, outbox.c.event).order_by(outbox.c.seq).limit(limit)
+    return [(seq, Envelope.FromString(event)) for seq, event in connection.execute(query)]
+
+
+def drop_events(connection: Connection, sequences: list[int]) -> None:
+    """Removes events that the audit service has taken."""
+    connection.execute(delete(outbox).where(outbox.c.seq.in_(sequences)))
+
+
+def last_event(connection: Connection) -> int:
+    """The newest number in the outbox; 0 if it is empty."""
+    return connection.execute(select(func.max(outbox.c.seq))).scalar() or 0
+
+
+def get(connection: Connection, report_id: uuid.UUID, tenant: str) -> Report:
+    """A report.
+
+    Raises:
+        WinnowError: REPORT_NOT_FOUND, also for another tenant's.
+    """
+    row = connection.execute(
+        select(reports).where(reports.c.report_id == report_id, reports.c.tenant_id == tenant)
+    ).first()
+    if row is None:
+        raise WinnowError(
+            "REPORT_NOT_FOUND", "no report has this id", report_id=str(report_id)
+        )
+    return _report(row)
+
+
+def view(connection: Connection, report_id: uuid.UUID, tenant: str, event: Envelope) -> Report:
+    """A report, and the event that it was looked at."""
+    report = get(connection, report_id, tenant)
+    put_events(connection, [event])
+    return report
+
+
+def newest(
+    connection: Connection,
+    tenant: str,
+    status: ReportStatus.ValueType,
+    scanner_type: str,
+    before: uuid.UUID | None,
+    limit: int,
+) -> list[Report]:
+    """Up to `limit` reports, newest first, older than `before`."""
+    query = (
+        select(reports)
+        .where(reports.c.tenant_id == tenant)
+        .order_by(reports.c.report_id.desc())
+        .limit(limit)
+    )
+    if status:
+        query = query.where(reports.c.status == status)
+    if scanner_type:
+        query = query.where(reports.c.scanner_type == scanner_type)
+    if before is not None:
+        query = query.where(reports.c.report_id < before)
+    return [_report(row) for row in connection.execute(query)]
+
+
+def unfinished(connection: Connection) -> list[tuple[uuid.UUID, str, str]]:
+    """Ids, tenants and request ids of the reports that have not ended, oldest first."""
+    query = (
+        select(reports.c.report_id, reports.c.tenant_id, reports.c.request_id)
+        .where(reports.c.status.not_in(states.ENDED))
+        .order_by(reports.c.report_id)
+    )
+    return [(row.report_id, row.tenant_id, row.request_id) for row in connection.execute(query)]
+
+
+def set_format(
+    connection: Connection, report_id: uuid.UUID, scanner_type: str, parser: str
+) -> None:
+    """Writes down what the ingestor recognised."""
+    connection.execute(
+        update(reports)
+        .where(reports.c.report_id == report_id)
+        .values(scanner_type=scanner_type, parser=parser)
+    )
+
+
+def advance(
+    connection: Connection,
+    report_id: uuid.UUID,
+    steps: Iterable[ReportStatus.ValueType],
+    events: Iterable[Envelope],
+    **values: Any,
+) -> None:
+    """Moves a report on, one or more states, with its events.
+
+    Raises:
+        WinnowError: REPORT_STATE if it may not go there (it was cancelled, say).
+    """
+    current = connection.execute(
+        select(reports.c.status).where(reports.c.report_id == report_id).with_for_update()
+    ).scalar_one()
+    for step in steps:
+        current = states.advance(current, step)
+    at = now()
+    if current in states.ENDED:
+        values["finished_at"] = at
+    connection.execute(
+        update(reports)
+        .where(reports.c.report_id == report_id)
+        .values(status=current, updated_at=at, **values)
+    )
+    put_events(connection, events)
+
+
+def _report(row: Row[Any]) -> Report:
+    report = Report(
+        report_id=str(row.report_id),
+        status=row.status,
+        scanner_type=row.scanner_type,
+        report_format=row.report_format,
+        source=ReportSource(**row.source),
+        labels=row.labels,
+        asset_key=row.asset_key,
+        sha256=bytes(row.sha256).hex(),
+        size_bytes=row.size_bytes,
+        parser=row.parser,
+        tenant_id=row.tenant_id,
+        records={
+            "read": row.records_read,
+            "findings": row.records_findings,
+            "merged": row.records_merged,
+            "rejected": row.records_rejected,
+        },
+        summary={"high": row.risk_high, "medium": row.risk_medium, "low": row.risk_low},
+        error=(
+            ReportError(reason=row.error_reason, message=row.error_message)
+            if row.error_reason
+            else None
+        ),
+    )
+    report.created_at.FromDatetime(row.created_at)
+    report.updated_at.FromDatetime(row.updated_at)
+    if row.finished_at is not None:
+        report.finished_at.FromDatetime(row.finished_at)
+    return report

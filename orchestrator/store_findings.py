@@ -1,0 +1,321 @@
+"""The orchestrator's SQL on findings, rejections and verdicts.
+
+Written by COPY BINARY in batches, in the order findings before their verdicts,
+so that what is stored always says where to go on.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import msgspec
+from psycopg.types.json import Jsonb
+from sqlalchemy import Connection, Select, and_, delete, func, select
+from sqlalchemy.orm import aliased
+from winnow.finding.v1.finding_batch_pb2 import FindingBatch
+from winnow.finding.v1.finding_pb2 import Finding, FindingKind
+from winnow.finding.v1.verdict_pb2 import Risk, Verdict, VerdictBatch, VerdictSource
+from winnow.ingest.v1.rejected_pb2 import Rejected
+from winnow.report.v1.report_finding_pb2 import ReportFinding, ReportFindingDetail
+from winnow.report.v1.report_pb2 import RiskSummary
+
+from orchestrator.tables import findings, rejections, verdicts
+from runtime.clock import now
+from runtime.database import copy_rows
+
+_FINDINGS = (
+    "COPY orchestrator.findings (report_id, ordinal, tenant_id, kind, rule_id, path, line,"
+    " commit_id, validity, value_preview, value_fingerprint, message)"
+    " FROM STDIN (FORMAT BINARY)"
+)
+_FINDINGS_TYPES = "uuid int8 text int2 text text int8 text int2 text bytea bytea".split()
+_REJECTIONS = (
+    "COPY orchestrator.rejections (report_id, ordinal, tenant_id, message)"
+    " FROM STDIN (FORMAT BINARY)"
+)
+_REJECTIONS_TYPES = "uuid int8 text bytea".split()
+_VERDICTS = (
+    "COPY orchestrator.verdicts (report_id, ordinal, revision, tenant_id, risk, source,"
+    " confidence, reason, inputs, decided_at, message) FROM STDIN (FORMAT BINARY)"
+)
+_VERDICTS_TYPES = "uuid int8 int2 text int2 int2 float8 text jsonb timestamptz bytea".split()
+
+
+class Filters(NamedTuple):
+    """What a reader of findings asks for; zero values match all."""
+
+    risk: Risk.ValueType = Risk.RISK_UNSPECIFIED
+    rule: str = ""
+    path: str = ""
+    source: VerdictSource.ValueType = VerdictSource.VERDICT_SOURCE_UNSPECIFIED
+    kind: FindingKind.ValueType = FindingKind.FINDING_KIND_UNSPECIFIED
+
+
+def put(
+    connection: Connection,
+    report_id: uuid.UUID,
+    tenant: str,
+    batches: Iterable[FindingBatch],
+    rejected: Iterable[Rejected],
+    judged: Iterable[VerdictBatch],
+) -> None:
+    """Stores what arrived since the last call, in one transaction."""
+    if batches:
+        rows = _finding_rows(report_id, tenant, batches)
+        copy_rows(connection, _FINDINGS, _FINDINGS_TYPES, rows)
+    if rejected:
+        refused = (
+            (report_id, item.ordinal, tenant, item.SerializeToString()) for item in rejected
+        )
+        copy_rows(connection, _REJECTIONS, _REJECTIONS_TYPES, refused)
+    if judged:
+        copy_rows(connection, _VERDICTS, _VERDICTS_TYPES, _verdict_rows(report_id, tenant, judged))
+
+
+def _finding_rows(
+    report_id: uuid.UUID, tenant: str, batches: Iterable[FindingBatch]
+) -> Iterator[tuple[Any, ...]]:
+    for batch in batches:
+        for finding in batch.findings:
+            code = finding.code
+            location = code.location
+            yield (
+                report_id,
+                finding.ordinal,
+                tenant,
+                finding.kind,
+                finding.rule_id,
+                location.path,
+                location.line or None,
+                code.commit,
+                finding.validity,
+                finding.value_preview,
+                finding.value_fingerprint or None,
+                finding.SerializeToString(),
+            )
+
+
+def _verdict_rows(
+    report_id: uuid.UUID, tenant: str, batches: Iterable[VerdictBatch]
+) -> Iterator[tuple[Any, ...]]:
+    at = now()
+    for batch in batches:
+        shared = dict(batch.inputs)
+        inputs = Jsonb(shared, dumps=msgspec.json.encode)
+        for verdict in batch.verdicts:
+            own = verdict.inputs
+            yield (
+                report_id,
+                verdict.ordinal,
+                0,
+                tenant,
+                verdict.risk,
+                verdict.source,
+                verdict.confidence if verdict.HasField("confidence") else None,
+                verdict.reason,
+                Jsonb({**shared, **own}, dumps=msgspec.json.encode) if own else inputs,
+                at,
+                verdict.SerializeToString(),
+            )
+
+
+def resume_point(connection: Connection, report_id: uuid.UUID) -> int:
+    """The first ordinal that is not stored yet.
+
+    Rejections are written no later than the findings that follow them, so those
+    beyond the last finding are the only ones that will come again: they go.
+    """
+    last = connection.execute(
+        select(func.max(findings.c.ordinal)).where(findings.c.report_id == report_id)
+    ).scalar()
+    following = 0 if last is None else int(last) + 1
+    connection.execute(
+        delete(rejections).where(
+            rejections.c.report_id == report_id, rejections.c.ordinal >= following
+        )
+    )
+    return following
+
+
+def unjudged(
+    connection: Connection, report_id: uuid.UUID, after: int, limit: int
+) -> FindingBatch:
+    """Stored findings without a verdict, by ordinal: where a cut run goes on."""
+    query = (
+        select(findings.c.message)
+        .outerjoin(
+            verdicts,
+            and_(
+                verdicts.c.report_id == findings.c.report_id,
+                verdicts.c.ordinal == findings.c.ordinal,
+            ),
+        )
+        .where(
+            findings.c.report_id == report_id,
+            findings.c.ordinal > after,
+            verdicts.c.ordinal.is_(None),
+        )
+        .order_by(findings.c.ordinal)
+        .limit(limit)
+    )
+    batch = FindingBatch()
+    for (message,) in connection.execute(query):
+        batch.findings.append(Finding.FromString(message))
+    return batch
+
+
+def risks(connection: Connection, report_id: uuid.UUID) -> RiskSummary:
+    """Findings by the risk of their latest verdict."""
+    latest = _latest(report_id)
+    query = select(latest.c.risk, func.count()).select_from(latest).group_by(latest.c.risk)
+    counts = {risk: count for risk, count in connection.execute(query)}
+    return RiskSummary(
+        high=counts.get(Risk.RISK_HIGH, 0),
+        medium=counts.get(Risk.RISK_MEDIUM, 0),
+        low=counts.get(Risk.RISK_LOW, 0),
+    )
+
+
+def _latest(report_id: uuid.UUID) -> Any:
+    """Each finding's newest verdict."""
+    later = aliased(verdicts)
+    return (
+        select(verdicts)
+        .where(
+            verdicts.c.report_id == report_id,
+            ~select(later.c.ordinal)
+            .where(
+                later.c.report_id == verdicts.c.report_id,
+                later.c.ordinal == verdicts.c.ordinal,
+                later.c.revision > verdicts.c.revision,
+            )
+            .exists(),
+        )
+        .subquery("latest")
+    )
+
+
+def page(
+    connection: Connection,
+    report_id: uuid.UUID,
+    tenant: str,
+    filters: Filters,
+    after: int,
+    limit: int,
+    full: bool,
+) -> tuple[list[ReportFinding], int | None]:
+    """Up to `limit` findings above ordinal `after` with their latest verdicts.
+
+    Returns:
+        The findings, and the ordinal to go on after; None on the last page.
+    """
+    query = _page_query(report_id, filters, after, limit + 1, full).where(
+        findings.c.tenant_id == tenant
+    )
+    rows = connection.execute(query).all()
+    more = len(rows) > limit
+    rows = rows[:limit]
+    prefix = f"{report_id}."
+    found = [_row_finding(prefix, row, full) for row in rows]
+    return found, rows[-1].ordinal if more else None
+
+
+def _page_query(
+    report_id: uuid.UUID, filters: Filters, after: int, limit: int, full: bool
+) -> Select[Any]:
+    latest = (
+        select(
+            verdicts.c.risk,
+            verdicts.c.source,
+            verdicts.c.reason,
+            verdicts.c.confidence,
+            *((verdicts.c.inputs, verdicts.c.message) if full else ()),
+        )
+        .where(
+            verdicts.c.report_id == findings.c.report_id,
+            verdicts.c.ordinal == findings.c.ordinal,
+        )
+        .order_by(verdicts.c.revision.desc())
+        .limit(1)
+        .lateral("latest")
+    )
+    query = (
+        select(
+            findings.c.ordinal,
+            findings.c.kind,
+            findings.c.rule_id,
+            findings.c.path,
+            findings.c.line,
+            findings.c.commit_id,
+            findings.c.validity,
+            findings.c.value_preview,
+            latest.c.risk,
+            latest.c.source,
+            latest.c.reason,
+            latest.c.confidence,
+            *(
+                (findings.c.message, latest.c.inputs, latest.c.message.label("verdict"))
+                if full
+                else ()
+            ),
+        )
+        .outerjoin(latest, findings.c.report_id == report_id)
+        .where(findings.c.report_id == report_id, findings.c.ordinal > after)
+        .order_by(findings.c.ordinal)
+        .limit(limit)
+    )
+    if filters.risk:
+        query = query.where(latest.c.risk == filters.risk)
+    if filters.source:
+        query = query.where(latest.c.source == filters.source)
+    if filters.rule:
+        query = query.where(findings.c.rule_id == filters.rule)
+    if filters.path:
+        query = query.where(findings.c.path.startswith(filters.path, autoescape=True))
+    if filters.kind:
+        query = query.where(findings.c.kind == filters.kind)
+    return query
+
+
+def _row_finding(prefix: str, row: Any, full: bool) -> ReportFinding:
+    (ordinal, kind, rule, path, line, commit, validity, preview, risk, source, reason, sure) = row[
+        :12
+    ]
+    return ReportFinding(
+        id=f"{prefix}{ordinal}",
+        path=path,
+        line=line,
+        kind=kind,
+        value_preview=preview,
+        risk=risk,
+        reason=reason,
+        source=source,
+        confidence=sure,
+        rule=rule,
+        validity=validity,
+        commit=commit,
+        detail=_detail(row) if full else None,
+    )
+
+
+def _detail(row: Any) -> ReportFindingDetail:
+    finding = Finding.FromString(row.message)
+    verdict = Verdict.FromString(row.verdict or b"")
+    return ReportFindingDetail(
+        ordinal=finding.ordinal,
+        tool=finding.tool,
+        rule_name=finding.rule_name,
+        severity=finding.severity,
+        value_state=finding.value_state,
+        value_fingerprint=finding.value_fingerprint.hex(),
+        place_fingerprint=finding.place_fingerprint.hex(),
+        occurrence_fingerprint=finding.occurrence_fingerprint.hex(),
+        end_line=finding.code.location.end_line,
+        raw_metadata=finding.raw_metadata,
+        evidence=verdict.evidence,
+        inputs=row.inputs or {},
+        decided_by=verdict.decided_by,
+        container=finding.code.container,
+    )

@@ -1,0 +1,125 @@
+"""The orchestrator's tables, schema `orchestrator`.
+
+Columns are what queries touch; the protobuf message beside them is the whole
+thing. Findings are immutable and verdicts append-only: what readers see is the
+verdict of the highest revision.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Float,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB, UUID
+
+SCHEMA = "orchestrator"
+
+metadata = MetaData(schema=SCHEMA)
+
+reports = Table(
+    "reports",
+    metadata,
+    Column("report_id", UUID(as_uuid=True), primary_key=True),
+    Column("tenant_id", Text, nullable=False),
+    Column("status", SmallInteger, nullable=False),
+    Column("scanner_type", Text, nullable=False),
+    Column("report_format", Text, nullable=False),
+    Column("parser", Text, nullable=False, server_default=""),
+    Column("source", JSONB, nullable=False),
+    Column("labels", JSONB, nullable=False),
+    Column("asset_key", Text, nullable=False),
+    Column("sha256", LargeBinary, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("records_read", BigInteger, nullable=False, server_default="0"),
+    Column("records_findings", BigInteger, nullable=False, server_default="0"),
+    Column("records_merged", BigInteger, nullable=False, server_default="0"),
+    Column("records_rejected", BigInteger, nullable=False, server_default="0"),
+    Column("risk_high", BigInteger, nullable=False, server_default="0"),
+    Column("risk_medium", BigInteger, nullable=False, server_default="0"),
+    Column("risk_low", BigInteger, nullable=False, server_default="0"),
+    Column("error_reason", Text),
+    Column("error_message", Text),
+    Column("request_id", Text, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("updated_at", DateTime(timezone=True), nullable=False),
+    Column("finished_at", DateTime(timezone=True)),
+    # The id is a UUIDv7: newest first needs no second column.
+    Index("reports_newest", "tenant_id", text("report_id DESC")),
+    Index("reports_unfinished", "report_id", postgresql_where=text("status NOT IN (4, 5)")),
+)
+
+raw_chunks = Table(
+    "raw_chunks",
+    metadata,
+    Column("report_id", UUID(as_uuid=True), primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    Column("tenant_id", Text, nullable=False),
+    # zstd, then AES-256-GCM bound to report and seq.
+    Column("sealed", LargeBinary, nullable=False),
+)
+
+findings = Table(
+    "findings",
+    metadata,
+    Column("report_id", UUID(as_uuid=True), primary_key=True),
+    Column("ordinal", BigInteger, primary_key=True),
+    Column("tenant_id", Text, nullable=False),
+    Column("kind", SmallInteger, nullable=False),
+    Column("rule_id", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("line", BigInteger),
+    Column("commit_id", Text, nullable=False),
+    Column("validity", SmallInteger, nullable=False),
+    Column("value_preview", Text, nullable=False),
+    Column("value_fingerprint", LargeBinary),
+    # winnow.finding.v1.Finding, with its sealed evidence.
+    Column("message", LargeBinary, nullable=False),
+)
+
+rejections = Table(
+    "rejections",
+    metadata,
+    Column("report_id", UUID(as_uuid=True), primary_key=True),
+    Column("ordinal", BigInteger, primary_key=True),
+    Column("tenant_id", Text, nullable=False),
+    # winnow.ingest.v1.Rejected.
+    Column("message", LargeBinary, nullable=False),
+)
+
+verdicts = Table(
+    "verdicts",
+    metadata,
+    Column("report_id", UUID(as_uuid=True), primary_key=True),
+    Column("ordinal", BigInteger, primary_key=True),
+    Column("revision", SmallInteger, primary_key=True),
+    Column("tenant_id", Text, nullable=False),
+    Column("risk", SmallInteger, nullable=False),
+    Column("source", SmallInteger, nullable=False),
+    Column("confidence", Float),
+    Column("reason", Text, nullable=False),
+    # Digests of what the verdict was made from.
+    Column("inputs", JSONB, nullable=False),
+    Column("decided_at", DateTime(timezone=True), nullable=False),
+    # winnow.finding.v1.Verdict: evidence and deciding stage.
+    Column("message", LargeBinary, nullable=False),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("seq", BigInteger, Identity(always=True), primary_key=True),
+    # winnow.event.v1.Envelope.
+    Column("event", LargeBinary, nullable=False),
+)

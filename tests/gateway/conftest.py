@@ -1,0 +1,225 @@
+"""The gateway on a real socket, before services that keep reports in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+
+from gateway.app import GatewaySettings, build
+from runtime import log
+from runtime.clock import now, uuid7
+from runtime.config import load
+from runtime.errors import WinnowError
+from runtime.server import Service
+from winnow.audit.v1 import audit_event_pb2, audit_service_pb2, audit_service_pb2_grpc
+from winnow.finding.v1 import finding_pb2, verdict_pb2
+from winnow.report.v1 import (
+    report_finding_pb2,
+    report_pb2,
+    report_progress_pb2,
+    report_service_pb2,
+    report_service_pb2_grpc,
+)
+
+LIMIT = 3 << 20
+
+
+@dataclass
+class Upload:
+    """What one SubmitReport call brought."""
+
+    header: Any = None
+    end: Any = None
+    data: bytes = b""
+    sizes: list[int] = field(default_factory=list)
+    metadata: dict[str, str] = field(default_factory=dict)
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+def finding(report_id: str, ordinal: int) -> report_finding_pb2.ReportFinding:
+    return report_finding_pb2.ReportFinding(
+        id=f"{report_id}.{ordinal}",
+        path=f"src/{ordinal}.py",
+        line=ordinal + 1 if ordinal % 2 else None,
+        kind=finding_pb2.FINDING_KIND_POSSIBLE_SECRET,
+        value_preview="gh****",
+        risk=(
+            verdict_pb2.RISK_HIGH,
+            verdict_pb2.RISK_MEDIUM,
+            verdict_pb2.RISK_LOW,
+        )[ordinal % 3],
+        reason="a reason",
+        source=verdict_pb2.VERDICT_SOURCE_HEURISTIC,
+        rule="github-pat",
+    )
+
+
+class Reports(report_service_pb2_grpc.ReportServiceServicer):
+    def __init__(self) -> None:
+        self.reports: dict[str, report_pb2.Report] = {}
+        self.findings: dict[str, list[Any]] = {}
+        self.uploads: list[Upload] = []
+        self.requests: list[Any] = []
+
+    def add(self, findings: int, **fields: Any) -> report_pb2.Report:
+        report = report_pb2.Report(
+            report_id=str(uuid7()), status=report_pb2.REPORT_STATUS_DONE, **fields
+        )
+        report.created_at.FromDatetime(now())
+        report.summary.high = findings
+        report.records.read = report.records.findings = findings
+        self.reports[report.report_id] = report
+        self.findings[report.report_id] = [finding(report.report_id, n) for n in range(findings)]
+        return report
+
+    async def SubmitReport(self, requests: Any, context: Any) -> Any:
+        upload = Upload(metadata=dict(context.invocation_metadata()))
+        self.uploads.append(upload)
+        try:
+            async for request in requests:
+                match request.WhichOneof("payload"):
+                    case "header":
+                        upload.header = request.header
+                        if request.header.declaration.scanner_type == "nobody":
+                            raise WinnowError("SCANNER_UNKNOWN", "no such scanner", supported="x")
+                        if request.header.declaration.scanner_type == "defect":
+                            raise RuntimeError("quotes the input")
+                    case "chunk":
+                        upload.data += request.chunk
+                        upload.sizes.append(len(request.chunk))
+                    case "end":
+                        upload.end = request.end
+        finally:
+            upload.over.set()
+        if upload.end is None:
+            raise WinnowError("UPLOAD_INCOMPLETE", "no end")
+        if upload.data == b"busy":
+            raise WinnowError("OVERLOADED", "busy", retry_after=2.5)
+        if upload.data == b"bad":
+            raise WinnowError("REPORT_MALFORMED", "bad", report_id=str(uuid7()), at_byte="0")
+        report = self.add(2, scanner_type="gitleaks")
+        if not upload.header.wait:
+            report.status = report_pb2.REPORT_STATUS_CREATED
+        return report_service_pb2.SubmitReportResponse(report=report)
+
+    def _find(self, report_id: str) -> report_pb2.Report:
+        if report_id not in self.reports:
+            raise WinnowError("REPORT_NOT_FOUND", "no such report", report_id=report_id)
+        return self.reports[report_id]
+
+    async def GetReport(self, request: Any, context: Any) -> Any:
+        return report_service_pb2.GetReportResponse(report=self._find(request.report_id))
+
+    async def ListReports(self, request: Any, context: Any) -> Any:
+        self.requests.append(request)
+        return report_service_pb2.ListReportsResponse(
+            reports=self.reports.values(), next_page_token="more"
+        )
+
+    async def ListFindings(self, request: Any, context: Any) -> Any:
+        self.requests.append(request)
+        self._find(request.report_id)
+        if request.page_token == "broken":
+            raise WinnowError("PAGE_TOKEN_INVALID", "not one of ours")
+        rows = self.findings[request.report_id]
+        start = int(request.page_token or 0)
+        end = start + (request.page_size or 100)
+        return report_service_pb2.ListFindingsResponse(
+            findings=rows[start:end], next_page_token=str(end) if end < len(rows) else ""
+        )
+
+    async def CancelReport(self, request: Any, context: Any) -> Any:
+        report = self._find(request.report_id)
+        if report.status == report_pb2.REPORT_STATUS_DONE:
+            raise WinnowError("REPORT_STATE", "it has ended", status="done")
+        return report_service_pb2.CancelReportResponse(report=report)
+
+    async def WatchReport(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        report = self._find(request.report_id)
+        for judged in (0, 1, 2):
+            progress = report_progress_pb2.ReportProgress(
+                report_id=request.report_id,
+                judged=judged,
+                status=report.status if judged == 2 else report_pb2.REPORT_STATUS_PROCESSING,
+            )
+            yield report_service_pb2.WatchReportResponse(progress=progress)
+            if report.scanner_type == "falls":
+                raise WinnowError("DATABASE_UNAVAILABLE", "gone")
+
+
+class Audit(audit_service_pb2_grpc.AuditServiceServicer):
+    def __init__(self, reports: Reports) -> None:
+        self._reports = reports
+
+    async def ListEvents(self, request: Any, context: Any) -> Any:
+        response = audit_service_pb2.ListEventsResponse()
+        if request.report_id in self._reports.reports:
+            event = audit_event_pb2.AuditEvent(sequence=7, leaf_hash=b"\x01\xff")
+            event.event.event_type = "REPORT_DONE"
+            event.event.payload.update({"summary": {"high": 3}, "share": 0.5})
+            event.event.occurred_at.FromDatetime(now())
+            response.events.append(event)
+        return response
+
+
+@dataclass
+class Stack:
+    url: str
+    client: httpx.AsyncClient
+    reports: Reports
+    orchestrator: Service
+
+
+@pytest.fixture(scope="session")
+async def stack() -> AsyncIterator[Stack]:
+    log.configure("gateway", "WARNING")
+    reports = Reports()
+    audit = Audit(reports)
+    orchestrator = Service(
+        "127.0.0.1:0",
+        report_service_pb2.DESCRIPTOR.services_by_name["ReportService"],
+        lambda server: report_service_pb2_grpc.add_ReportServiceServicer_to_server(reports, server),
+    )
+    audit_log = Service(
+        "127.0.0.1:0",
+        audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"],
+        lambda server: audit_service_pb2_grpc.add_AuditServiceServicer_to_server(audit, server),
+    )
+    await orchestrator.start()
+    await audit_log.start()
+    settings = load(
+        GatewaySettings,
+        orchestrator_address=f"127.0.0.1:{orchestrator.port}",
+        audit_address=f"127.0.0.1:{audit_log.port}",
+        max_report_bytes=LIMIT,
+    )
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(build(settings), log_config=None, access_log=False))
+    serving = asyncio.create_task(server.serve([listener]))
+    while not server.started:  # noqa: ASYNC110 -- uvicorn has a flag, not an event
+        await asyncio.sleep(0.01)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+        yield Stack(url, client, reports, orchestrator)
+    server.should_exit = True
+    await serving
+    await orchestrator.stop(0)
+    await audit_log.stop(0)
+
+
+@pytest.fixture
+async def client(stack: Stack) -> httpx.AsyncClient:
+    return stack.client
+
+
+@pytest.fixture
+async def reports(stack: Stack) -> Reports:
+    return stack.reports

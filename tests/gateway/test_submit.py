@@ -1,0 +1,227 @@
+"""POST /reports over a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+RAW = b'[{"RuleID": "r"}]'
+SECRET = "s3cr3t-" + "value"
+
+
+async def test_answer_has_exactly_the_promised_members(
+    client: httpx.AsyncClient, reports: Any
+) -> None:
+    answer = await client.post("/reports", content=RAW)
+    assert answer.status_code == 201
+    body = answer.json()
+    assert body == {
+        "report_id": body["report_id"],
+        "status": "done",
+        "scanner_type": "gitleaks",
+        "summary": {"high": 2, "medium": 0, "low": 0},
+        "records": {"read": 2, "findings": 2, "merged": 0, "rejected": 0},
+    }
+    assert answer.headers["location"] == f"/reports/{body['report_id']}"
+    upload = reports.uploads[-1]
+    assert upload.data == RAW
+    assert upload.header.wait
+    assert upload.end.size_bytes == len(RAW)
+    assert upload.metadata["x-request-id"] == answer.headers["x-request-id"]
+
+
+async def test_envelope_with_members_behind_the_report(
+    client: httpx.AsyncClient, reports: Any
+) -> None:
+    body = (
+        b'{"labels": {"team": "a"}, "report": [ 1e2 ],'
+        b' "scanner_type": "gitleaks", "source": {"ref": "main"}}'
+    )
+    assert (await client.post("/reports?commit=c0ffee", content=body)).status_code == 201
+    upload = reports.uploads[-1]
+    assert upload.data == b"[ 1e2 ]"
+    assert dict(upload.header.declaration.labels) == {"team": "a"}
+    assert upload.header.declaration.source.commit == "c0ffee"
+    assert upload.header.declaration.scanner_type == ""
+    assert upload.end.declaration.scanner_type == "gitleaks"
+    assert upload.end.declaration.source.ref == "main"
+
+
+async def test_query_names_the_scanner_and_the_source(
+    client: httpx.AsyncClient, reports: Any
+) -> None:
+    body = b'{"report": 1}'
+    answer = await client.post(
+        "/reports?scanner_type=sarif&report_format=json&repository=r&ref=f&commit=c&image=i"
+        "&label=a=b&label=c=d%3De",
+        content=body,
+    )
+    assert answer.status_code == 201
+    upload = reports.uploads[-1]
+    declared = upload.header.declaration
+    assert upload.data == body
+    assert (declared.scanner_type, declared.report_format) == ("sarif", "json")
+    assert declared.source.repository + declared.source.ref == "rf"
+    assert declared.source.commit + declared.source.image == "ci"
+    assert dict(declared.labels) == {"a": "b", "c": "d=e"}
+
+
+@pytest.mark.parametrize(
+    "media_type",
+    [
+        "application/json; charset=utf-8",
+        "application/x-ndjson",
+        "application/octet-stream",
+        "application/x-www-form-urlencoded",
+    ],
+)
+async def test_media_types_that_are_read(client: httpx.AsyncClient, media_type: str) -> None:
+    answer = await client.post("/reports", content=RAW, headers={"content-type": media_type})
+    assert answer.status_code == 201
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"content-type": "multipart/form-data"}, {"content-encoding": "gzip"}],
+)
+async def test_other_media_types_and_encodings_are_refused(
+    client: httpx.AsyncClient, headers: dict[str, str]
+) -> None:
+    answer = await client.post("/reports", content=RAW, headers=headers)
+    assert answer.status_code == 415
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["type"] == "about:blank"
+
+
+async def test_respond_async(client: httpx.AsyncClient, reports: Any) -> None:
+    answer = await client.post(
+        "/reports", content=RAW, headers={"prefer": "foo, Respond-Async; wait=1"}
+    )
+    assert answer.status_code == 202
+    body = answer.json()
+    assert body == {
+        "report_id": body["report_id"],
+        "status": "created",
+        "events_url": f"/reports/{body['report_id']}/events/stream",
+    }
+    assert not reports.uploads[-1].header.wait
+
+
+async def test_large_report_travels_in_bounded_chunks(
+    client: httpx.AsyncClient, reports: Any
+) -> None:
+    body = b"[" + b'{"a":"b"},' * 200_000 + b"0]"
+
+    async def dripping() -> AsyncIterator[bytes]:
+        for start in range(0, len(body), 50_000):
+            yield body[start : start + 50_000]
+
+    assert (await client.post("/reports", content=dripping())).status_code == 201
+    upload = reports.uploads[-1]
+    assert upload.data == body
+    assert max(upload.sizes) <= 1 << 20
+    assert len(upload.sizes) < 12
+    enveloped = b'{"report":' + body + b"}"
+    assert (await client.post("/reports", content=enveloped)).status_code == 201
+    assert reports.uploads[-1].data == body
+
+
+async def test_too_large_by_its_header(client: httpx.AsyncClient, reports: Any) -> None:
+    before = len(reports.uploads)
+    answer = await client.post("/reports", content=b"0" * (3 << 20) + b"0")
+    assert answer.status_code == 413
+    assert answer.json()["reason"] == "REPORT_TOO_LARGE"
+    assert answer.json()["limit_bytes"] == str(3 << 20)
+    assert len(reports.uploads) == before
+
+
+async def test_too_large_while_it_streams(client: httpx.AsyncClient, reports: Any) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(64):
+            yield b"[" * (1 << 16)
+
+    answer = await client.post("/reports", content=endless())
+    assert answer.status_code == 413
+    upload = reports.uploads[-1]
+    await asyncio.wait_for(upload.over.wait(), 5)
+    assert upload.end is None
+
+
+@pytest.mark.parametrize("body", [b'[{"a": "' + b"x" * 400_000, b'{"report": [' + b"1," * 700_000])
+async def test_client_that_leaves_cancels_the_call(stack: Any, body: bytes) -> None:
+    host, port = stack.url.removeprefix("http://").split(":")
+    stack.reports.uploads.clear()
+    _, writer = await asyncio.open_connection(host, int(port))
+    head = b"POST /reports HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n\r\n"
+    writer.write(head + body)
+    await writer.drain()
+    async with asyncio.timeout(5):
+        while not (stack.reports.uploads and stack.reports.uploads[0].data):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        writer.close()
+        await stack.reports.uploads[0].over.wait()
+    assert stack.reports.uploads[0].end is None
+    assert len(stack.reports.uploads) == 1
+
+
+async def test_wrong_envelope_is_a_problem_without_an_echo(
+    client: httpx.AsyncClient, reports: Any
+) -> None:
+    answer = await client.post("/reports", json={"report": {}, SECRET: 1, "source": SECRET})
+    assert answer.status_code == 422
+    problem = answer.json()
+    assert problem["type"] == "urn:winnow:error:ENVELOPE_INVALID"
+    assert problem["title"] == "Envelope invalid"
+    assert problem["status"] == 422
+    assert problem["request_id"] == answer.headers["x-request-id"]
+    assert SECRET not in answer.text
+    upload = reports.uploads[-1]
+    await asyncio.wait_for(upload.over.wait(), 5)
+    assert upload.end is None
+
+
+async def test_services_errors_keep_reason_and_metadata(client: httpx.AsyncClient) -> None:
+    bad = await client.post("/reports", content=b"bad")
+    assert bad.status_code == 422
+    assert bad.json()["reason"] == "REPORT_MALFORMED"
+    assert set(bad.json()) >= {"report_id", "at_byte", "detail", "title"}
+    busy = await client.post("/reports", content=b"busy")
+    assert busy.status_code == 503
+    assert busy.headers["retry-after"] == "3"
+    defect = await client.post("/reports?scanner_type=defect", content=b"[]")
+    assert defect.status_code == 500
+    assert "quotes" not in defect.text
+
+
+@pytest.mark.parametrize(
+    "query", [f"label={SECRET}", f"{SECRET}=1", f"scanner_typo={SECRET}", f"label=={SECRET}"]
+)
+async def test_wrong_query_is_refused_without_an_echo(
+    client: httpx.AsyncClient, query: str
+) -> None:
+    answer = await client.post(f"/reports?{query}", content=RAW)
+    assert answer.status_code == 400
+    assert answer.json()["reason"] == "INVALID_ARGUMENT"
+    assert SECRET not in answer.text
+
+
+async def test_request_id_is_taken_if_sane(client: httpx.AsyncClient, reports: Any) -> None:
+    kept = await client.post("/reports", content=RAW, headers={"x-request-id": "ci-17.a_B"})
+    assert kept.headers["x-request-id"] == "ci-17.a_B"
+    assert reports.uploads[-1].metadata["x-request-id"] == "ci-17.a_B"
+    made = await client.post("/reports", content=RAW, headers={"x-request-id": "a b" * 30})
+    assert len(made.headers["x-request-id"]) == 36
+    assert json.dumps(made.headers["x-request-id"]) in json.dumps(reports.uploads[-1].metadata)
+
+
+async def test_early_refusal_keeps_its_reason(client: httpx.AsyncClient) -> None:
+    # The refusal meets a write that is under way, each time a little differently.
+    for size in range(500_000, 2_000_000, 50_000):
+        answer = await client.post("/reports?scanner_type=nobody", content=b"[" * size)
+        assert answer.status_code == 422
+        assert answer.json()["reason"] == "SCANNER_UNKNOWN"

@@ -1,0 +1,66 @@
+"""The four gRPC services in one process, over real sockets and a real database."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any, NamedTuple
+
+import grpc
+import pytest
+
+import audit.app
+import ingestor.app
+import moderator.app
+import orchestrator.app
+from tests.harness import serving, settings
+from winnow.audit.v1.audit_service_pb2_grpc import AuditServiceStub
+from winnow.report.v1 import report_service_pb2 as pb
+from winnow.report.v1.report_service_pb2_grpc import ReportServiceStub
+
+
+class House(NamedTuple):
+    """Stubs of a running house, and where its services are."""
+
+    reports: Any
+    audit: Any
+    addresses: dict[str, str]
+    channel: grpc.aio.Channel
+
+
+@pytest.fixture
+async def house(database_url: str) -> AsyncIterator[House]:
+    async with AsyncExitStack() as stack:
+        addresses = {}
+        for name, module in (("audit", audit), ("ingestor", ingestor), ("moderator", moderator)):
+            app: Any = module.app  # type: ignore[attr-defined]
+            given = settings(getattr(app, f"{name.title()}Settings"), database_url)
+            address, channel = await stack.enter_async_context(serving(app.build(given)))
+            addresses[f"{name}_address"] = address
+            if name == "audit":
+                audit_stub = AuditServiceStub(channel)
+        given = settings(
+            orchestrator.app.OrchestratorSettings,
+            database_url,
+            max_report_bytes=8 << 20,
+            **addresses,
+        )
+        address, channel = await stack.enter_async_context(
+            serving(orchestrator.app.build(given))
+        )
+        yield House(ReportServiceStub(channel), audit_stub, addresses, channel)
+
+
+async def upload(
+    report: bytes, scanner: str = "", *, wait: bool = True, size: int | None = None, **said: Any
+) -> AsyncIterator[pb.SubmitReportRequest]:
+    """The request stream of one SubmitReport call."""
+    declaration = pb.ReportDeclaration(scanner_type=scanner, **said)
+    yield pb.SubmitReportRequest(
+        header=pb.SubmitReportHeader(declaration=declaration, wait=wait)
+    )
+    for start in range(0, len(report), 100_000):
+        yield pb.SubmitReportRequest(chunk=report[start : start + 100_000])
+    yield pb.SubmitReportRequest(
+        end=pb.SubmitReportEnd(size_bytes=len(report) if size is None else size)
+    )
