@@ -51,17 +51,22 @@ def serve(name: str, parent: int | None, fd: int | None) -> None:
     log.configure(name, settings.log_level)
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    asyncio.run(_run(name, settings, fd))
+
+
+async def _run(name: str, settings: Any, fd: int | None) -> None:
+    # Built inside the loop: gRPC channels belong to the loop that they are made in.
     built = importlib.import_module(f"{name}.app").build(settings)
     if name == "gateway":
-        _serve_http(built, settings.gateway_listen, fd)
-    else:
-        try:
-            asyncio.run(built.run())
-        except RuntimeError as error:  # what grpc raises when it cannot bind
-            raise ServeError(f"cannot listen on {built.address}: {error}") from None
+        await _serve_http(built, settings.gateway_listen, fd)
+        return
+    try:
+        await built.run()
+    except RuntimeError as error:  # what grpc raises when it cannot bind
+        raise ServeError(f"cannot listen on {built.address}: {error}") from None
 
 
-def _serve_http(app: Any, listen: str, fd: int | None) -> None:
+async def _serve_http(app: Any, listen: str, fd: int | None) -> None:
     import uvicorn
 
     if fd is not None:
@@ -82,7 +87,7 @@ def _serve_http(app: Any, listen: str, fd: int | None) -> None:
             timeout_graceful_shutdown=_DRAIN_SECONDS,
         )
     )
-    asyncio.run(server.serve(sockets=[bound]))
+    await server.serve(sockets=[bound])
 
 
 def _end_with(parent: int) -> None:

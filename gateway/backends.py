@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 from fastapi import Request
-from winnow.audit.v1.audit_service_pb2_grpc import AuditServiceStub
-from winnow.report.v1.report_service_pb2_grpc import ReportServiceStub
 
 from runtime.channels import dial
 from runtime.errors import from_rpc
+from winnow.audit.v1.audit_service_pb2_grpc import AuditServiceStub
+from winnow.report.v1.report_service_pb2_grpc import ReportServiceStub
 
 if TYPE_CHECKING:
     # Known to the type stubs only.

@@ -8,6 +8,10 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+
+from gateway.problems import MEDIA_TYPE
+from gateway.schemas import Schema, components, parameters, reference
+from runtime.errors import MAPPINGS
 from winnow.audit.v1.audit_service_pb2 import ListEventsRequest, ListEventsResponse
 from winnow.report.v1.report_pb2 import RecordCounts, Report, RiskSummary
 from winnow.report.v1.report_progress_pb2 import ReportProgress
@@ -17,10 +21,6 @@ from winnow.report.v1.report_service_pb2 import (
     ListReportsRequest,
     ListReportsResponse,
 )
-
-from gateway.problems import MEDIA_TYPE
-from gateway.schemas import Schema, components, parameters, reference
-from runtime.errors import MAPPINGS
 
 ABOUT: dict[str, Any] = {
     "title": "Winnow",

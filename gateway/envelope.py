@@ -18,10 +18,10 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any, NoReturn
 
 import msgspec
-from winnow.report.v1.report_service_pb2 import ReportDeclaration
 
 from gateway.scan import Container, Text
 from runtime.errors import WinnowError
+from winnow.report.v1.report_service_pb2 import ReportDeclaration
 
 HEAD_BYTES = 1 << 20
 TAIL_BYTES = 1 << 17

@@ -21,7 +21,7 @@ _WORTH_A_BLOCK = 4 << 10  # bytes
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
 _OPENING = re.compile(rb'\{\s*"[^"\\]*"\s*:')
 # What tells an array of records from a log line such as "[INFO] starting".
-_ARRAY = re.compile(rb'\[\s*(?:[{\]\["]|null|true|false|-?\d[\d.eE+-]*\s*[,\]])')
+_ARRAY = re.compile(rb'\[\s*(?:[{\]\["]|null|true|false|-?\d[\d.eE+-]*\s*[,\]]|\Z)')
 # A line inside a block of NDJSON that does not begin an object.
 _NOT_AN_OBJECT = re.compile(rb"\n[^{\r\n]")
 _LOG_LINE = re.compile(rb'\{\s*"(?:level|ts|time|timestamp|msg)"\s*:')

@@ -23,13 +23,12 @@ class ModeratorSettings(Settings):
 
 def build(settings: ModeratorSettings) -> Service:
     """Wires the service; nothing listens yet."""
-    from winnow.moderate.v1 import moderate_service_pb2 as pb
-    from winnow.moderate.v1 import moderate_service_pb2_grpc as rpc
-
     from moderator.pipeline import Pipeline
     from moderator.service import ModerateService
     from moderator.stages import STAGES
     from runtime.server import Service
+    from winnow.moderate.v1 import moderate_service_pb2 as pb
+    from winnow.moderate.v1 import moderate_service_pb2_grpc as rpc
 
     servicer = ModerateService(Pipeline(STAGES), settings.sealing_key.get_secret_value())
     return Service(

@@ -12,15 +12,14 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from winnow.finding.v1.finding_batch_pb2 import FindingBatch
-from winnow.finding.v1.verdict_pb2 import Risk, VerdictBatch
-from winnow.moderate.v1 import moderate_service_pb2 as pb
-from winnow.moderate.v1 import moderate_service_pb2_grpc as rpc
-
 from moderator.pipeline import Pipeline
 from runtime.errors import WinnowError
 from runtime.interceptors import validate
 from runtime.sealing import EVIDENCE, Sealer
+from winnow.finding.v1.finding_batch_pb2 import FindingBatch
+from winnow.finding.v1.verdict_pb2 import Risk, VerdictBatch
+from winnow.moderate.v1 import moderate_service_pb2 as pb
+from winnow.moderate.v1 import moderate_service_pb2_grpc as rpc
 
 
 class ModerateService(rpc.ModerateServiceServicer):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -39,7 +39,7 @@ class Opinion(msgspec.Struct, frozen=True, eq=False, gc=False):
     stage that answers with the same object lets the pipeline reuse its bytes.
     """
 
-    risk: Risk
+    risk: Risk.ValueType
     confidence: float | None
     reason: str
     observations: tuple[Observation, ...]
@@ -49,11 +49,25 @@ class Opinion(msgspec.Struct, frozen=True, eq=False, gc=False):
 class Stage(Protocol):
     """Judges batches of findings. Serves one thread at a time."""
 
-    name: str
-    version: int
-    source: VerdictSource
-    # Digests of what it decides from, e.g. {"rules": "sha256:…"}.
-    inputs: dict[str, str]
+    @property
+    def name(self) -> str:
+        """Short name, as it stands in evidence."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """Raised when the same finding may get another opinion."""
+        ...
+
+    @property
+    def source(self) -> VerdictSource.ValueType:
+        """How its verdicts are marked."""
+        ...
+
+    @property
+    def inputs(self) -> Mapping[str, str]:
+        """Digests of what it decides from, e.g. {"rules": "sha256:…"}."""
+        ...
 
     def judge(self, batch: Sequence[Subject]) -> list[Opinion | None]:
         """One opinion for each subject, in order; None abstains."""

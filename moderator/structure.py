@@ -23,11 +23,12 @@ _LOCAL_HOST = re.compile(
     r"|[a-z]{1,12}(?:[:/?]|$)|host|hostname|server|%s|\{|\$|<)",
     re.IGNORECASE,
 )
-_WEAK = frozenset(
-    """password passwd pass pwd secret admin root user username test guest default changeme postgres
-    mysql mongo redis rabbitmq example p4ssw0rd p@ssw0rd letmein qwerty token key foo bar baz demo
-    sa oracle docker elastic minio minioadmin dev local pw s3cret passw0rd mypassword
-    mysecretpassword login temp hunter2 xxx xxxx credentials user1 pass1 u p a b c x y""".split()
+_WEAK = re.compile(
+    r"password|passwd|pass|pwd|secret|admin|root|user|username|test|guest|default|"
+    r"changeme|postgres|mysql|mongo|redis|rabbitmq|example|p4ssw0rd|p@ssw0rd|letmein|"
+    r"qwerty|token|key|foo|bar|baz|demo|sa|oracle|docker|elastic|minio|minioadmin|"
+    r"dev|local|pw|s3cret|passw0rd|mypassword|mysecretpassword|login|temp|hunter2|"
+    r"xxx|xxxx|credentials|user1|pass1"
 )
 _URL = re.compile(r"://([^\s/:@\"'<>]*):([^\s/@\"'<>]{1,200})@([^\s\"'<>]*)")
 _TEMPLATE = re.compile(
@@ -118,7 +119,7 @@ def _password_signals(user: str, password: str) -> list[str]:
     if _TEMPLATE.search(password):
         return ["check.template_password"]
     lowered = password.lower().strip("0123456789!")
-    if lowered in _WEAK or lowered == user.lower() or len(password) < 4:
+    if _WEAK.fullmatch(lowered) or lowered == user.lower() or len(password) < 4:
         return ["check.weak_password"]
     return ["check.strong_password"] if len(password) >= 12 else []
 

@@ -26,11 +26,12 @@ _HARD_PLACES = frozenset(
     {"production configuration", "credential file", "environment file", "infrastructure code"}
 )
 # Generic names whose values open a service; the rest opens something limited.
+_AWS_SECRET = "AWS secret access key"
 _OPENS_SERVICE = frozenset({"password", "secret", "API key"})
 # What a provider's own shape overrules: guesses about text of unknown shape.
 _GUESSES = frozenset(
     {"code", "text", "digest", "generic", "base", "public", "password", "secret", "token"}
-    | {"API key", "AWS secret access key", "limited", "weak"}
+    | {"API key", _AWS_SECRET, "limited", "weak"}
 )
 _PLACE_CAP = -3.0
 _AGAINST_CAP = -9.0
@@ -52,7 +53,7 @@ def best_provider(clues: Sequence[Clue]) -> Clue | None:
     return max(matched, key=lambda clue: clue.weight) if matched else None
 
 
-def weigh(pack: RulePack, seen: Sequence[Clue]) -> tuple[float, Risk, tuple[Clue, ...]]:
+def weigh(pack: RulePack, seen: Sequence[Clue]) -> tuple[float, Risk.ValueType, tuple[Clue, ...]]:
     """Confidence (0 to 1), risk, and the clues that counted, combinations included."""
     provider = best_provider(seen)
     clues = [clue for clue in seen if _counts(clue, provider)]
@@ -77,19 +78,24 @@ def weigh(pack: RulePack, seen: Sequence[Clue]) -> tuple[float, Risk, tuple[Clue
     if live:
         confidence = max(confidence, 0.99)
     ids = {clue.id for clue in clues}
-    impact = _impact(provider, kinds)
-    return confidence, _risk(confidence, impact, kinds, ids), tuple(clues)
+    risk = _risk(confidence, impact_of(clues), kinds, ids)
+    return confidence, risk, tuple(clues)
 
 
-def _impact(provider: Clue | None, kinds: frozenset[str]) -> Impact:
+def impact_of(clues: Sequence[Clue]) -> Impact:
+    """What the credential opens, if it is one."""
+    provider = best_provider(clues)
     if provider is not None and provider.provider is not None:
         return provider.provider.impact
-    if "AWS secret access key" in kinds:
+    kinds = {clue.kind for clue in clues}
+    if _AWS_SECRET in kinds:
         return "account"
     return "service" if kinds & _OPENS_SERVICE else "limited"
 
 
-def _risk(confidence: float, impact: Impact, kinds: frozenset[str], ids: set[str]) -> Risk:
+def _risk(
+    confidence: float, impact: Impact, kinds: frozenset[str], ids: set[str]
+) -> Risk.ValueType:
     if "validity.live" in ids:
         return RISK_HIGH
     if ids & {"validity.dead", "triage.false_positive", "triage.revoked", "triage.test_only"}:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from moderator.rules import Clue
-from moderator.weighing import SIDE_PLACES, best_provider
-from winnow.finding.v1.verdict_pb2 import RISK_LOW, Risk
+from moderator.weighing import SIDE_PLACES, best_provider, impact_of
+from winnow.finding.v1.verdict_pb2 import RISK_LOW, RISK_MEDIUM, Risk
 
 MAX_REASON = 512
 _STRONG = 1.0
@@ -26,14 +26,12 @@ _REMEDIES = {
     "account": "Revoke it, issue a new one, and look for its use in the audit trail; removing it from the file alone does not help.",
     "service": "Revoke it, issue a new one, and keep that one in a secret store.",
     "limited": "Check whether it is in use; if so, replace it and keep it out of the repository.",
-    "public": "",
+    "public": "It is public by design and opens nothing by itself.",
 }
 
 
 def _join(clauses: Sequence[str]) -> str:
-    if len(clauses) < 2:
-        return "".join(clauses)
-    return ", ".join(clauses[:-1]) + ", and " + clauses[-1]
+    return ", and ".join(dict.fromkeys(clauses))
 
 
 def _place(clues: Sequence[Clue]) -> Clue | None:
@@ -56,29 +54,30 @@ def _subject(clues: Sequence[Clue]) -> str:
     return "Possible credential"
 
 
-def reason(clues: Sequence[Clue], confidence: float, risk: Risk) -> str:
+def reason(clues: Sequence[Clue], confidence: float, risk: Risk.ValueType) -> str:
     """Why, in at most 512 characters; the same clues give the same words."""
     ordered = sorted(clues, key=lambda clue: (-abs(clue.weight), clue.id))
-    ordered = [clue for clue in ordered if clue.provider is None]
+    ordered = [clue for clue in ordered if clue.provider is None and clue.kind != "base"]
     for_it = [clue.says for clue in ordered if clue.weight > 0 and clue.where != "path"]
-    against = [clue for clue in ordered if clue.weight < 0 and clue.kind != "base"]
+    against = [clue for clue in ordered if clue.weight < 0]
     place = _place(clues)
     subject = _subject(clues)
     where = f" in {_article(place.kind)}" if place is not None else ""
     provider = best_provider(clues)
-    impact = provider.provider.impact if provider is not None and provider.provider else "service"
+    impact = impact_of(clues)
+    if provider is not None and impact == "public" and risk == RISK_LOW:
+        return f"{subject}{where}: public by design, it opens nothing by itself."
     if confidence < 0.5:
         return _unlikely(subject, where, for_it, against)[:MAX_REASON]
     text = f"{subject}{where}"
-    stated = for_it[:2]
-    text += f": {_join(stated)}." if stated else ", with a well-formed value."
-    counter = [clue.says for clue in against if clue.where != "path"][:1]
+    text += f": {_join(for_it[:2])}." if for_it else ", with a well-formed value."
+    counter = [clue.says for clue in against if clue.where != "path"]
     if counter:
         text += f" Against it: {counter[0]}."
-    if impact == "public":
-        text += " It is public by design and opens nothing by itself."
-    elif risk == RISK_LOW:
+    if risk == RISK_LOW:
         text += " Nothing needs to be done beyond cleaning up."
+    elif risk == RISK_MEDIUM and place is not None and place.kind in SIDE_PLACES:
+        text += " " + _REMEDIES["limited"]
     else:
         own = provider.provider.remedy if provider is not None and provider.provider else ""
         text += " " + (own or _REMEDIES[impact])
@@ -92,7 +91,7 @@ def _unlikely(subject: str, where: str, for_it: Sequence[str], against: Sequence
     ]
     if about_value and about_value[0].weight <= -_STRONG:
         leading = about_value[0]
-        rest = [clue.says for clue in against if clue is not leading][:1]
+        rest = [clue.says for clue in against if clue.says != leading.says][:1]
         return f"{_NOT_A_CREDENTIAL[leading.kind]}: {_join([leading.says, *rest])}."
     if first is None:
         return f"{subject}{where}, but nothing about it speaks for a real one."

@@ -4,8 +4,10 @@
 2. deadline: what the caller has left bounds a unary handler;
 3. validation: protovalidate rules of headers and unary requests;
 4. the handler;
-5. errors: `WinnowError` to a rich status; anything else is a defect and becomes
-   INTERNAL with an id that the log line carries, and nothing else.
+5. errors: what the caller still sends is read and dropped (a grpc.aio client
+   whose write fails reports that instead of our status), then `WinnowError`
+   becomes a rich status; anything else is a defect and becomes INTERNAL with an
+   id that the log line carries, and nothing else.
 
 Handlers that stream may be async generators or, like the standard health
 service's Watch, coroutines that write: both shapes are kept.
@@ -14,6 +16,7 @@ service's Watch, coroutines that write: both shapes are kept.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
@@ -35,6 +38,8 @@ _Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHand
 
 # Infrastructure calls are frequent and dull.
 _QUIET = ("/grpc.health.", "/grpc.reflection.")
+_DRAIN_SECONDS = 5.0
+_DRAIN_PAUSE_SECONDS = 0.1
 
 
 def validate(message: Message) -> None:
@@ -68,7 +73,7 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
         method: str = details.method
         if handler.response_streaming:
             inner = handler.stream_stream or handler.unary_stream
-            wrapped = _streaming(method, inner, validated=not handler.request_streaming)
+            wrapped = _streaming(method, inner, handler.request_streaming)
             make = (
                 grpc.stream_stream_rpc_method_handler
                 if handler.request_streaming
@@ -76,7 +81,7 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
             )
         else:
             inner = handler.stream_unary or handler.unary_unary
-            wrapped = _unary(method, inner, validated=not handler.request_streaming)
+            wrapped = _unary(method, inner, handler.request_streaming)
             make = (
                 grpc.stream_unary_rpc_method_handler
                 if handler.request_streaming
@@ -92,8 +97,9 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
 class _Scope:
     """One call: its context, its log line, its way out."""
 
-    def __init__(self, method: str, servicer_context: Any) -> None:
+    def __init__(self, method: str, request: Any, streamed: bool, servicer_context: Any) -> None:
         self._method = method
+        self._requests = request if streamed else None
         self._context = servicer_context
         self._started = time.perf_counter()
         context.enter(servicer_context.invocation_metadata() or ())
@@ -117,6 +123,8 @@ class _Scope:
                 "INTERNAL", f"internal error {error_id}; the log has it", error_id=error_id
             )
         self.done("error", reason=error.reason)
+        if self._requests is not None:
+            await _drain(self._requests)
         await self._context.abort_with_status(rpc_status.to_status(to_status(error)))
         raise AssertionError("abort_with_status returned")
 
@@ -125,11 +133,19 @@ class _Scope:
         return left
 
 
-def _unary(method: str, inner: Callable[..., Any], *, validated: bool) -> Callable[..., Any]:
+async def _drain(requests: Any) -> None:
+    """Drops what still comes, until the stream ends or pauses."""
+    until = time.monotonic() + _DRAIN_SECONDS
+    with contextlib.suppress(Exception):
+        while time.monotonic() < until:
+            await asyncio.wait_for(anext(requests), _DRAIN_PAUSE_SECONDS)
+
+
+def _unary(method: str, inner: Callable[..., Any], streamed: bool) -> Callable[..., Any]:
     async def handle(request: Any, servicer_context: Any) -> Any:
-        scope = _Scope(method, servicer_context)
+        scope = _Scope(method, request, streamed, servicer_context)
         try:
-            if validated:
+            if not streamed:
                 validate(request)
             async with asyncio.timeout(scope.remaining()) as limit:
                 response = await inner(request, servicer_context)
@@ -147,11 +163,11 @@ def _unary(method: str, inner: Callable[..., Any], *, validated: bool) -> Callab
     return handle
 
 
-def _streaming(method: str, inner: Callable[..., Any], *, validated: bool) -> Callable[..., Any]:
+def _streaming(method: str, inner: Callable[..., Any], streamed: bool) -> Callable[..., Any]:
     async def handle(request: Any, servicer_context: Any) -> AsyncIterator[Any]:
-        scope = _Scope(method, servicer_context)
+        scope = _Scope(method, request, streamed, servicer_context)
         try:
-            if validated:
+            if not streamed:
                 validate(request)
             result = inner(request, servicer_context)
             if hasattr(result, "__aiter__"):

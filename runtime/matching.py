@@ -72,7 +72,8 @@ class _Hyperscan:
     def hits(self, data: bytes) -> list[int]:
         found: list[int] = []
         self._presence.scan(data, _keep_index, context=found.append)
-        found.sort()
+        if len(found) > 1:
+            found.sort()
         return found
 
     def scan(self, data: bytes) -> list[Span]:
@@ -89,6 +90,10 @@ def _keep_span(index: int, start: int, end: int, _flags: int, keep: Any) -> None
     keep((index, start, end))
 
 
+# RE2 gives up on a set, silently, when its automaton outgrows this many bytes.
+_RE2_MEMORY = 512 << 20
+
+
 class _Re2:
     def __init__(self, patterns: Sequence[bytes]) -> None:
         import re2
@@ -100,6 +105,7 @@ class _Re2:
         options = self._re2.Options()
         options.encoding = self._re2.Options.Encoding.LATIN1  # bytes, as Hyperscan reads them
         options.longest_match = True
+        options.max_mem = _RE2_MEMORY
         options.log_errors = False
         return options
 
@@ -117,7 +123,7 @@ class _Re2:
         return [self._re2.compile(pattern, options) for pattern in self._patterns]
 
     def hits(self, data: bytes) -> list[int]:
-        return sorted(self._set.Match(data))
+        return sorted(self._set.Match(data) or ())
 
     def scan(self, data: bytes) -> list[Span]:
         return [

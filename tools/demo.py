@@ -37,6 +37,8 @@ def wait_for_url(house: subprocess.Popen[str]) -> str:
 
 def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="winnow-demo-"))
+    # PostgreSQL never runs as root: started by root, its user must get in here.
+    folder.chmod(0o711)
     started = time.monotonic()
     say("$ winnow up --listen 127.0.0.1:0")
     house = subprocess.Popen(

@@ -7,8 +7,6 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from starlette.responses import StreamingResponse
-from winnow.audit.v1.audit_service_pb2 import ListEventsRequest
-from winnow.report.v1.report_service_pb2 import WatchReportRequest, WatchReportResponse
 
 from gateway import answers, docs, problems
 from gateway.backends import AUDIT, ORCHESTRATOR, backends, calling
@@ -16,6 +14,8 @@ from gateway.query import bind
 from gateway.translate import to_json
 from runtime.channels import call
 from runtime.errors import WinnowError
+from winnow.audit.v1.audit_service_pb2 import ListEventsRequest
+from winnow.report.v1.report_service_pb2 import WatchReportRequest, WatchReportResponse
 
 router = APIRouter()
 

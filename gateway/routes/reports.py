@@ -7,13 +7,6 @@ from collections.abc import AsyncIterator
 
 from fastapi import APIRouter, Request, Response
 from starlette.responses import StreamingResponse
-from winnow.report.v1.report_service_pb2 import (
-    CancelReportRequest,
-    GetReportRequest,
-    ListFindingsRequest,
-    ListFindingsResponse,
-    ListReportsRequest,
-)
 
 from gateway import answers, docs
 from gateway.backends import ORCHESTRATOR, Backends, backends, calling
@@ -21,6 +14,13 @@ from gateway.query import bind, unknown
 from gateway.translate import Json, to_json
 from runtime.channels import call
 from runtime.errors import WinnowError
+from winnow.report.v1.report_service_pb2 import (
+    CancelReportRequest,
+    GetReportRequest,
+    ListFindingsRequest,
+    ListFindingsResponse,
+    ListReportsRequest,
+)
 
 router = APIRouter()
 

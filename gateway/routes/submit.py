@@ -7,12 +7,6 @@ from collections.abc import AsyncIterator
 
 from fastapi import APIRouter, Request, Response
 from starlette.exceptions import HTTPException
-from winnow.report.v1.report_service_pb2 import (
-    ReportDeclaration,
-    SubmitReportEnd,
-    SubmitReportHeader,
-    SubmitReportRequest,
-)
 
 from gateway import answers, docs
 from gateway.backends import ORCHESTRATOR, PeerStatus, backends, calling
@@ -21,6 +15,12 @@ from gateway.query import unknown
 from gateway.translate import to_json
 from runtime.channels import call
 from runtime.errors import WinnowError
+from winnow.report.v1.report_service_pb2 import (
+    ReportDeclaration,
+    SubmitReportEnd,
+    SubmitReportHeader,
+    SubmitReportRequest,
+)
 
 router = APIRouter()
 

@@ -22,11 +22,9 @@ from winnow.ingest.v1.rejected_pb2 import Rejected
 _KEYS = {b"SourceMetadata", b"DetectorName", b"SourceName", b"Raw", b"Verified", b"DetectorType"}
 
 _PATHS = ("file", "filename", "path")
-# What holds the file, outermost first.
+# What holds the file, beside an image; outermost first.
 _CONTAINERS = (
     "bucket",
-    "image",
-    "tag",
     "layer",
     "archive",
     "project",
@@ -98,6 +96,11 @@ def _number(value: object) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
+def _container(data: dict[str, Any]) -> str:
+    image = ":".join(_text(data[key]) for key in ("image", "tag") if data.get(key))
+    return " ".join(filter(None, (image, *(_text(data.get(key)) for key in _CONTAINERS))))
+
+
 def _validity(found: _Finding) -> pb.Validity.ValueType:
     if found.Verified:
         return pb.VALIDITY_LIVE
@@ -141,7 +144,7 @@ def _record(found: _Finding, kind: str, data: dict[str, Any], raw: bytes) -> Rec
         path=next((_text(data[key]) for key in _PATHS if data.get(key)), ""),
         line=_number(data.get("line")),
         commit=_text(data.get("commit")),
-        container=" ".join(_text(data[key]) for key in _CONTAINERS if data.get(key)),
+        container=_container(data),
         changed_at=_text(data.get("timestamp")),
         validity=_validity(found),
         value_state=state,

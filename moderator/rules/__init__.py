@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -114,6 +114,7 @@ class _ClueFile(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _SignalFile(msgspec.Struct, forbid_unknown_fields=True):
+    code_endings: list[str]
     signals: list[Signal]
     combinations: list[Combination]
 
@@ -132,6 +133,7 @@ class Field(msgspec.Struct, frozen=True):
 
     matcher: Matcher
     clues: tuple[Clue, ...]
+    patterns: tuple[str, ...]
 
 
 class RulePack:
@@ -153,13 +155,12 @@ class RulePack:
         self.digest = "sha256:" + digest.hexdigest()
 
         self._seen: set[str] = set()
-        providers = [
+        providers: list[ProviderRule | ClueRule] = [
             rule
             for name in texts
             if name.startswith("providers/")
             for rule in _decode(texts, name, _ProviderFile).rules
         ]
-        self.providers = tuple(providers)
         self.value = self._field(
             "value", [*providers, *_decode(texts, "values.toml", _ClueFile).rules]
         )
@@ -168,6 +169,7 @@ class RulePack:
         self.line = self._field("line", _decode(texts, "lines.toml", _ClueFile).rules)
         self.scanner = self._field("rule", _decode(texts, "scanners.toml", _ClueFile).rules)
         known = _decode(texts, "signals.toml", _SignalFile)
+        self.code_endings = frozenset(known.code_endings)
         self.signals = {
             signal.id: self._clue(signal, signal.id.partition(".")[0]) for signal in known.signals
         }
@@ -183,10 +185,10 @@ class RulePack:
             self.sample_lengths.add(sample.length)
             self.samples[bytes.fromhex(sample.sha256)] = self._clue(signal, "value")
 
-    def _field(self, where: str, rules: list[ProviderRule | ClueRule] | list[ClueRule]) -> Field:
+    def _field(self, where: str, rules: Sequence[ProviderRule | ClueRule]) -> Field:
         clues = tuple(self._clue(rule, where) for rule in rules)
         patterns = [(clue.id, rule.pattern) for clue, rule in zip(clues, rules, strict=True)]
-        return Field(Matcher(patterns), clues)
+        return Field(Matcher(patterns), clues, tuple(rule.pattern for rule in rules))
 
     def _clue(self, rule: ProviderRule | ClueRule | Signal | Combination, where: str) -> Clue:
         if isinstance(rule, ProviderRule):

@@ -43,6 +43,8 @@ from winnow.finding.v1.finding_pb2 import (
     VALIDITY_UNVERIFIED,
     VALUE_STATE_PRESENT,
     Finding,
+    FindingKind,
+    Severity,
 )
 from winnow.finding.v1.plain_evidence_pb2 import PlainEvidence
 from winnow.finding.v1.verdict_pb2 import (
@@ -67,10 +69,6 @@ _TRIAGE = {
     TRIAGE_TEST_ONLY: "test_only",
 }
 _SECRET_KINDS = (FINDING_KIND_POSSIBLE_SECRET, FINDING_KIND_UNSPECIFIED)
-_CODE_ENDINGS = frozenset(
-    ".py .js .jsx .ts .tsx .mjs .go .java .rb .php .cs .c .cc .cpp .h .hpp .m .swift .kt .rs .scala"
-    " .dart .lua .pl .groovy .vb .fs .ex .exs .clj .hs .pyx .vue .svelte .sol".split()
-)
 _CONTINUES = frozenset("([.")
 _NOT_DECODED = ("", "PLAIN")
 _MAX_PATH = 512
@@ -84,7 +82,7 @@ _OPINIONS = 16384
 _QUOTES = " \t\r\n\"'`"
 # Confidence at which no later stage is asked.
 _SURE_REAL = 0.97
-_SURE_NOT = 0.03
+_SURE_NOT = 0.05
 
 
 class Heuristics:
@@ -188,7 +186,7 @@ class Heuristics:
             return
         if line[end : end + 1] in _CONTINUES:
             clues.append(self._signals["code.continues"])
-        elif path[path.rfind(".") :] in _CODE_ENDINGS and not before.isspace():
+        elif path[path.rfind(".") :] in self._pack.code_endings and not before.isspace():
             clues.append(self._signals["code.unquoted"])
 
     def _weigh(self, seen: tuple[Clue, ...]) -> Opinion:
@@ -250,7 +248,7 @@ _RATED = {
 
 
 @lru_cache
-def _by_severity(kind: int, severity: int) -> Opinion:
+def _by_severity(kind: FindingKind.ValueType, severity: Severity.ValueType) -> Opinion:
     """Kinds without rules of ours: the scanner's own word, said to be that."""
     about = _ABOUT.get(kind, "this kind of finding")
     if severity in _RATED:

@@ -105,7 +105,7 @@ class Reports(report_service_pb2_grpc.ReportServiceServicer):
         if upload.data == b"bad":
             raise WinnowError("REPORT_MALFORMED", "bad", report_id=str(uuid7()), at_byte="0")
         report = self.add(2, scanner_type="gitleaks")
-        if not upload.header.wait:
+        if not upload.header.wait and not report.HasField("error"):
             report.status = report_pb2.REPORT_STATUS_CREATED
         return report_service_pb2.SubmitReportResponse(report=report)
 
@@ -143,11 +143,14 @@ class Reports(report_service_pb2_grpc.ReportServiceServicer):
 
     async def WatchReport(self, request: Any, context: Any) -> AsyncIterator[Any]:
         report = self._find(request.report_id)
+        if report.status == report_pb2.REPORT_STATUS_CREATED:
+            report.status = report_pb2.REPORT_STATUS_DONE
         for judged in (0, 1, 2):
             progress = report_progress_pb2.ReportProgress(
                 report_id=request.report_id,
                 judged=judged,
                 status=report.status if judged == 2 else report_pb2.REPORT_STATUS_PROCESSING,
+                error=report.error if report.HasField("error") else None,
             )
             yield report_service_pb2.WatchReportResponse(progress=progress)
             if report.scanner_type == "falls":

@@ -45,9 +45,7 @@ async def house(database_url: str) -> AsyncIterator[House]:
             max_report_bytes=8 << 20,
             **addresses,
         )
-        address, channel = await stack.enter_async_context(
-            serving(orchestrator.app.build(given))
-        )
+        address, channel = await stack.enter_async_context(serving(orchestrator.app.build(given)))
         yield House(ReportServiceStub(channel), audit_stub, addresses, channel)
 
 
@@ -56,9 +54,7 @@ async def upload(
 ) -> AsyncIterator[pb.SubmitReportRequest]:
     """The request stream of one SubmitReport call."""
     declaration = pb.ReportDeclaration(scanner_type=scanner, **said)
-    yield pb.SubmitReportRequest(
-        header=pb.SubmitReportHeader(declaration=declaration, wait=wait)
-    )
+    yield pb.SubmitReportRequest(header=pb.SubmitReportHeader(declaration=declaration, wait=wait))
     for start in range(0, len(report), 100_000):
         yield pb.SubmitReportRequest(chunk=report[start : start + 100_000])
     yield pb.SubmitReportRequest(

@@ -1,0 +1,305 @@
+"""A server as the commands see it: over REST, or over gRPC, with the same answers.
+
+Answers are the JSON values of the REST API; the gRPC client makes them with the
+gateway's own translation.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO, Protocol
+from urllib.parse import quote, urlsplit
+
+import grpc
+import httpx
+
+from gateway.query import bind
+from gateway.translate import to_json
+from runtime.channels import OPTIONS
+from runtime.errors import WinnowError, from_rpc
+from winnow.audit.v1.audit_service_pb2 import ListEventsRequest
+from winnow.audit.v1.audit_service_pb2_grpc import AuditServiceStub
+from winnow.report.v1.report_service_pb2 import (
+    GetReportRequest,
+    ListFindingsRequest,
+    ListReportsRequest,
+    ReportDeclaration,
+    SubmitReportEnd,
+    SubmitReportHeader,
+    SubmitReportRequest,
+    WatchReportRequest,
+)
+from winnow.report.v1.report_service_pb2_grpc import ReportServiceStub
+
+Json = dict[str, Any]
+
+_CHUNK = 1 << 18
+_PAGE = 2000
+_EVENTS_PAGE = 1000
+_REPORTS_PAGE = 500
+_TIMEOUT = 30.0
+
+
+class ClientError(Exception):
+    """What went wrong, and what to do; for people."""
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What the submitter says about a report; empty where nothing is said."""
+
+    scanner_type: str = ""
+    repository: str = ""
+    ref: str = ""
+    commit: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+class Client(Protocol):
+    """A server. Every method raises `ClientError`."""
+
+    def submit(self, data: BinaryIO, declared: Declaration, sent: Callable[[int], None]) -> str:
+        """Sends one report; its id once it is durable. `sent` hears of each chunk's size."""
+        ...
+
+    def watch(self, report_id: str) -> Iterator[Json]:
+        """Progress until the report has ended."""
+        ...
+
+    def report(self, report_id: str) -> Json:
+        """A report without its findings."""
+        ...
+
+    def findings(self, report_id: str, *, risk: str = "", full: bool = False) -> Iterator[Json]:
+        """A report's findings, by their order in it."""
+        ...
+
+    def reports(self, limit: int) -> list[Json]:
+        """The newest reports."""
+        ...
+
+    def events(self, report_id: str) -> list[Json]:
+        """A report's audit trail."""
+        ...
+
+
+def connect(server: str) -> Client:
+    """The client for a server's URL: http://, https:// or grpc://host:port."""
+    parts = urlsplit(server)
+    if parts.scheme in ("http", "https") and parts.netloc:
+        return RestClient(httpx.Client(base_url=server, timeout=_TIMEOUT), server)
+    if parts.scheme == "grpc" and parts.netloc:
+        return GrpcClient(grpc.insecure_channel(parts.netloc, options=OPTIONS), server)
+    raise ClientError("--server must read http://host:port, https://host or grpc://host:port")
+
+
+def _chunks(data: BinaryIO, sent: Callable[[int], None]) -> Iterator[bytes]:
+    while chunk := data.read(_CHUNK):
+        yield chunk
+        sent(len(chunk))
+
+
+def _unreachable(server: str) -> ClientError:
+    return ClientError(
+        f"no Winnow server answers at {server}; start one with `winnow up`, "
+        "or name another with --server (or WINNOW_SERVER)"
+    )
+
+
+class RestClient:
+    """A gateway.
+
+    Args:
+        http: a client whose base URL is the gateway's.
+        server: how the user named it, for messages.
+    """
+
+    def __init__(self, http: httpx.Client, server: str) -> None:
+        self._http = http
+        self._server = server
+
+    def submit(self, data: BinaryIO, declared: Declaration, sent: Callable[[int], None]) -> str:
+        parameters = [
+            (name, value)
+            for name in ("scanner_type", "repository", "ref", "commit")
+            if (value := getattr(declared, name))
+        ]
+        parameters += [("label", f"{name}={value}") for name, value in declared.labels.items()]
+        headers = {"Content-Type": "application/octet-stream", "Prefer": "respond-async"}
+        with self._reaching():
+            answer = self._http.post(
+                "/reports", params=parameters, headers=headers, content=_chunks(data, sent)
+            )
+        return str(self._checked(answer)["report_id"])
+
+    def watch(self, report_id: str) -> Iterator[Json]:
+        path = f"{_path(report_id)}/events/stream"
+        # Silence is no failure: a large report may take its time.
+        timeout = httpx.Timeout(_TIMEOUT, read=None)
+        with self._reaching(), self._http.stream("GET", path, timeout=timeout) as answer:
+            if answer.status_code != httpx.codes.OK:
+                answer.read()
+                self._checked(answer)
+            event = ""
+            for line in answer.iter_lines():
+                name, _, value = line.partition(": ")
+                if name == "event":
+                    event = value
+                elif name == "data" and event == "error":
+                    raise _problem(json.loads(value))
+                elif name == "data":
+                    yield json.loads(value)
+
+    def report(self, report_id: str) -> Json:
+        return self._get(_path(report_id), findings="false")
+
+    def findings(self, report_id: str, *, risk: str = "", full: bool = False) -> Iterator[Json]:
+        query = {"page_size": str(_PAGE), "view": "full" if full else "basic"}
+        if risk:
+            query["risk"] = risk
+        yield from self._pages(f"{_path(report_id)}/findings", "findings", query)
+
+    def reports(self, limit: int) -> list[Json]:
+        query = {"page_size": str(min(limit, _REPORTS_PAGE))}
+        return _first(self._pages("/reports", "reports", query), limit)
+
+    def events(self, report_id: str) -> list[Json]:
+        query = {"page_size": str(_EVENTS_PAGE)}
+        return list(self._pages(f"{_path(report_id)}/events", "events", query))
+
+    def _pages(self, path: str, member: str, query: dict[str, str]) -> Iterator[Json]:
+        while True:
+            page = self._get(path, **query)
+            yield from page[member]
+            if not page["next_page_token"]:
+                return
+            query = {**query, "page_token": page["next_page_token"]}
+
+    def _get(self, path: str, **query: str) -> Json:
+        with self._reaching():
+            answer = self._http.get(path, params=query)
+        return self._checked(answer)
+
+    def _checked(self, answer: httpx.Response) -> Json:
+        try:
+            content = answer.json()
+        except ValueError:
+            content = None
+        if not isinstance(content, dict):
+            raise ClientError(f"{self._server} does not answer as a Winnow server does")
+        if answer.is_success:
+            return content
+        raise _problem(content)
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        try:
+            yield
+        except httpx.TimeoutException:
+            raise ClientError(f"{self._server} did not answer in time") from None
+        except httpx.ConnectError:
+            raise _unreachable(self._server) from None
+        except httpx.TransportError:
+            raise ClientError(f"the connection to {self._server} broke; try again") from None
+
+
+def _path(report_id: str) -> str:
+    return f"/reports/{quote(report_id, safe='')}"
+
+
+def _problem(problem: Json) -> ClientError:
+    """A problem (RFC 9457) in one line."""
+    title, detail = problem.get("title", "the server failed"), problem.get("detail", "")
+    reason = f" ({problem['reason']})" if "reason" in problem else ""
+    return ClientError(f"{title}: {detail}{reason}" if detail else f"{title}{reason}")
+
+
+def _first(items: Iterator[Json], limit: int) -> list[Json]:
+    return [item for _, item in zip(range(limit), items, strict=False)]
+
+
+class GrpcClient:
+    """An orchestrator, and the audit service where it is at the same address.
+
+    Args:
+        channel: to the server.
+        server: how the user named it, for messages.
+    """
+
+    def __init__(self, channel: grpc.Channel, server: str) -> None:
+        self._reports = ReportServiceStub(channel)
+        self._audit = AuditServiceStub(channel)
+        self._server = server
+
+    def submit(self, data: BinaryIO, declared: Declaration, sent: Callable[[int], None]) -> str:
+        declaration = ReportDeclaration(scanner_type=declared.scanner_type, labels=declared.labels)
+        for name in ("repository", "ref", "commit"):
+            if value := getattr(declared, name):
+                setattr(declaration.source, name, value)
+
+        def requests() -> Iterator[SubmitReportRequest]:
+            yield SubmitReportRequest(header=SubmitReportHeader(declaration=declaration))
+            size = 0
+            for chunk in _chunks(data, sent):
+                size += len(chunk)
+                yield SubmitReportRequest(chunk=chunk)
+            yield SubmitReportRequest(end=SubmitReportEnd(size_bytes=size))
+
+        with self._reaching():
+            return self._reports.SubmitReport(requests()).report.report_id
+
+    def watch(self, report_id: str) -> Iterator[Json]:
+        with self._reaching():
+            for answer in self._reports.WatchReport(WatchReportRequest(report_id=report_id)):
+                yield to_json(answer.progress)
+
+    def report(self, report_id: str) -> Json:
+        with self._reaching():
+            request = GetReportRequest(report_id=report_id)
+            return to_json(self._reports.GetReport(request, timeout=_TIMEOUT).report)
+
+    def findings(self, report_id: str, *, risk: str = "", full: bool = False) -> Iterator[Json]:
+        query = [("view", "full" if full else "basic"), *([("risk", risk)] if risk else [])]
+        request = bind(ListFindingsRequest, query, report_id=report_id)
+        request.page_size = _PAGE
+        yield from self._pages(self._reports.ListFindings, request, "findings")
+
+    def reports(self, limit: int) -> list[Json]:
+        request = ListReportsRequest(page_size=min(limit, _REPORTS_PAGE))
+        return _first(self._pages(self._reports.ListReports, request, "reports"), limit)
+
+    def events(self, report_id: str) -> list[Json]:
+        request = ListEventsRequest(report_id=report_id, page_size=_EVENTS_PAGE)
+        return list(self._pages(self._audit.ListEvents, request, "events"))
+
+    def _pages(self, method: Callable[..., Any], request: Any, member: str) -> Iterator[Json]:
+        while True:
+            with self._reaching():
+                page = method(request, timeout=_TIMEOUT)
+            yield from map(to_json, getattr(page, member))
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        try:
+            yield
+        except grpc.RpcError as error:
+            code = getattr(error, "code", lambda: None)()
+            if code is grpc.StatusCode.UNIMPLEMENTED:
+                raise ClientError(
+                    f"{self._server} does not offer this; the orchestrator serves reports, "
+                    "the audit service events, and the REST API both"
+                ) from None
+            failure = from_rpc(error, "server")
+            raise _from_winnow(failure, self._server) from None
+
+
+def _from_winnow(error: WinnowError, server: str) -> ClientError:
+    if error.reason == "UPSTREAM_UNAVAILABLE":
+        return _unreachable(server)
+    return ClientError(f"{error.title}: {error.message} ({error.reason})")

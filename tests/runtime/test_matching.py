@@ -1,0 +1,80 @@
+"""Both engines, held against each other and against `re`."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime.matching import Matcher
+
+PATTERNS = [
+    ("word", r"[a-z]{3,}"),
+    ("caseless", r"(?i)\babc\b"),
+    ("fixed", r"[A-Z]{4}"),
+    ("either", r"x|xy|yz"),
+    ("anchored", r"^ab"),
+    ("bytes", r"\xe2\x80."),
+]
+DATA = st.one_of(
+    st.binary(max_size=60),
+    st.text(alphabet="abcxyzABC \n\u2026", max_size=60).map(str.encode),
+)
+
+
+@pytest.fixture(scope="module")
+def engines() -> tuple[Matcher, Matcher]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WINNOW_MATCHER", "re2")
+        slow = Matcher(PATTERNS)
+        patch.delenv("WINNOW_MATCHER")
+        fast = Matcher(PATTERNS)
+    assert (fast.engine, slow.engine) == ("hyperscan", "re2")
+    return fast, slow
+
+
+@given(data=DATA)
+def test_engines_agree(engines: tuple[Matcher, Matcher], data: bytes) -> None:
+    fast, slow = engines
+    assert fast.hits(data) == slow.hits(data)
+    assert fast.scan(data) == slow.scan(data)
+
+
+@given(data=DATA)
+def test_hits_are_what_re_finds(engines: tuple[Matcher, Matcher], data: bytes) -> None:
+    expected = [
+        index
+        for index, (_, pattern) in enumerate(PATTERNS)
+        if re.search(pattern.encode("latin-1"), data)
+    ]
+    assert engines[0].hits(data) == expected
+
+
+@given(data=DATA)
+def test_spans_match_and_do_not_overlap(engines: tuple[Matcher, Matcher], data: bytes) -> None:
+    matcher = engines[0]
+    spans = matcher.scan(data)
+    assert sorted({index for index, _, _ in spans}) == matcher.hits(data)
+    last = (-1, 0)
+    for index, start, end in spans:
+        assert 0 <= start < end <= len(data)
+        assert index != last[0] or start >= last[1]
+        last = (index, end)
+
+
+def test_leftmost_longest(engines: tuple[Matcher, Matcher]) -> None:
+    for matcher in engines:
+        assert matcher.scan(b"ABCDEFGH") == [(2, 0, 4), (2, 4, 8)]
+        assert matcher.scan(b"xyz") == [(0, 0, 3), (3, 0, 2)]
+
+
+def test_falls_back_without_hyperscan(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "hyperscan", None)
+    assert Matcher(PATTERNS).engine == "re2"
+
+
+def test_ids_are_unique() -> None:
+    with pytest.raises(ValueError, match="unique"):
+        Matcher([("a", "x"), ("a", "y")])
