@@ -18,7 +18,7 @@ import msgspec
 import psycopg
 from psycopg.types.json import Jsonb
 
-from bench.measure import Figures, measure, process_tree_cpu
+from bench.measure import Figures, measure, cpu_seconds
 
 
 class GitleaksFinding(msgspec.Struct, gc=False):
@@ -174,4 +174,4 @@ def _backend_cpu(pid: int) -> float | None:
     except OSError:
         return None
     # Another machine's process number may belong to anything here.
-    return process_tree_cpu(pid) if name.startswith("postgres") else None
+    return cpu_seconds(pid) if name.startswith("postgres") else None

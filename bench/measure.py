@@ -40,7 +40,8 @@ def _stat(pid: int) -> list[str]:
     return (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
 
 
-def _descendants(pid: int) -> Iterable[int]:
+def descendants(pid: int) -> Iterable[int]:
+    """The living processes below one."""
     children: dict[int, list[int]] = {}
     for entry in _PROC.iterdir():
         if entry.name.isdigit():
@@ -54,8 +55,8 @@ def _descendants(pid: int) -> Iterable[int]:
         yield from found
 
 
-def process_tree_cpu(pid: int) -> float:
-    """CPU seconds, user and system, of a process, its living descendants and those it waited for.
+def cpu_seconds(pid: int) -> float:
+    """CPU seconds, user and system, of a process and the children it waited for.
 
     Two readings' difference is what was used in between. Linux only; resolution
     is one clock tick (usually 10 ms).
@@ -63,18 +64,8 @@ def process_tree_cpu(pid: int) -> float:
     Raises:
         FileNotFoundError: no process has that number.
     """
-
-    def seconds(one: int) -> float:
-        # utime, stime, cutime, cstime: proc(5) fields 14 to 17.
-        return sum(map(int, _stat(one)[11:15])) / _TICKS
-
-    total = seconds(pid)
-    for child in _descendants(pid):
-        try:
-            total += seconds(child)
-        except OSError:
-            continue  # ended meanwhile: its parent's cutime has it
-    return total
+    # utime, stime, cutime, cstime: proc(5) fields 14 to 17.
+    return sum(map(int, _stat(pid)[11:15])) / _TICKS
 
 
 def peak_rss(pid: int) -> int:
@@ -88,14 +79,3 @@ def peak_rss(pid: int) -> int:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     raise LookupError(f"process {pid} has no memory any more")
-
-
-def process_tree_rss(pid: int) -> dict[int, int]:
-    """`peak_rss` of a process and of each living descendant, by process number."""
-    peaks = {pid: peak_rss(pid)}
-    for child in _descendants(pid):
-        try:
-            peaks[child] = peak_rss(child)
-        except (OSError, LookupError):
-            continue
-    return peaks

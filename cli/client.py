@@ -87,12 +87,12 @@ class Client(Protocol):
 
 
 def connect(server: str) -> Client:
-    """The client for a server's URL: http://, https:// or grpc://host:port."""
+    """The client for a server's URL: http://, https://, grpc://host:port or grpc://unix:/path."""
     parts = urlsplit(server)
     if parts.scheme in ("http", "https") and parts.netloc:
         return RestClient(httpx.Client(base_url=server, timeout=_TIMEOUT), server)
     if parts.scheme == "grpc" and parts.netloc:
-        return GrpcClient(grpc.insecure_channel(parts.netloc, options=OPTIONS), server)
+        return GrpcClient(grpc.insecure_channel(parts.netloc + parts.path, options=OPTIONS), server)
     raise ClientError("--server must read http://host:port, https://host or grpc://host:port")
 
 

@@ -13,7 +13,7 @@ KEY_BYTES = 32
 _BLOCK = 64  # SHA-256's block in bytes
 
 _QUOTES = "\"'`"
-_REPEATED = re.compile(r"/(?:\.?/)+")
+_REPEATED = re.compile(r"(?<!:)/(?:\.?/)+")
 
 
 def canonical_value(value: str) -> str:

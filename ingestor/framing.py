@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
-from ingestor.reading import BLOCK, GAP, VALUE, Malformed, Reader
+from ingestor.reading import BLOCK, GAP, MAX_RECORD, VALUE, Malformed, Reader
 from ingestor.records import reject
 from winnow.ingest.v1.rejected_pb2 import Rejected
 
@@ -95,7 +95,7 @@ class Source(Reader):
                     self._fill(BLOCK)
                     buffer, pos = self._buffer, self._pos
                 cut = buffer.rfind(boundary, pos) + 1
-                if cut > pos + _WORTH_A_BLOCK:
+                if pos + _WORTH_A_BLOCK < cut <= pos + MAX_RECORD:
                     block = buffer[pos:cut]
                     try:
                         raws = _LIST.decode(b"[" + block + b"]")
@@ -145,7 +145,7 @@ class Source(Reader):
                 if len(self._buffer) - self._pos < BLOCK // 2 and not self._ended:
                     self._fill(BLOCK)
                 cut = self._buffer.rfind(b"\n", self._pos) + 1
-                if cut > self._pos + _WORTH_A_BLOCK:
+                if self._pos + _WORTH_A_BLOCK < cut <= self._pos + MAX_RECORD:
                     block = self._buffer[self._pos : cut]
                     raws: list[msgspec.Raw] = []
                     if not _NOT_AN_OBJECT.search(block):

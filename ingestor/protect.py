@@ -135,7 +135,7 @@ class Protector:
         value = record.value = canonical_value(record.value) if record.value else ""
         state = record.value_state
         shown = preview(value, state)
-        path = record.path = normal_path(record.path)
+        path = normal_path(record.path)
         prints = self._fingerprints
         fields: dict[str, Any] = {
             "ordinal": ordinal,
@@ -157,14 +157,22 @@ class Protector:
         if record.changed_at and (moment := timestamp(record.changed_at)):
             fields["changed_at"] = moment
         text = self._clear_text(record)
-        if (
+        odd = (
             not text.isprintable()
             or (value and _repeats(text, value))
             or (len(text) > _MAX_TEXT and _too_long(record))
             or any(_repeats(text, secret) for secret in record.secrets)
-        ):
+        )
+        if odd:
             values = (value, *record.secrets)
-            _scrub(record, lambda clear: visible(mask(clear, values)))
+            _scrub(record, lambda clear: mask(clear, values))
+        # Between the two: a separator changed inside a value would hide it from
+        # the mask, and an escape is no separator.
+        record.path = normal_path(record.path)
+        if record.more_places:
+            record.more_places = [(normal_path(p[0]), *p[1:]) for p in record.more_places]
+        if odd:
+            _scrub(record, visible)
             text = self._clear_text(record)
         self._texts.append(text)
         self._staged.append((record, fields))
@@ -264,8 +272,7 @@ def _scrub(record: Record, clean: Callable[[str], str]) -> None:
     }
     record.aliases = [short(text) for text in record.aliases[:_MAX_ENTRIES]]
     record.more_places = [
-        (_short(clean(normal_path(place[0])), _MAX_PATH), *place[1:])
-        for place in record.more_places
+        (_short(clean(place[0]), _MAX_PATH), *place[1:]) for place in record.more_places
     ]
 
 

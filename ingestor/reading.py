@@ -18,6 +18,7 @@ from ingestor.structure import State, Structure
 from winnow.ingest.v1.rejected_pb2 import Rejected
 
 MAX_RECORD = 8 << 20  # bytes
+_TOO_LARGE = f"larger than {MAX_RECORD >> 20} MiB"
 HEAD = 64 << 10  # bytes that detection looks at
 BLOCK = 256 << 10
 
@@ -209,16 +210,21 @@ class Reader:
                 if "trailing characters" in text:
                     # "(byte N)" stands behind the first byte that is too much.
                     end = pos + int(text[text.rindex(" ") + 1 : -1]) - 1
-                    value = buffer[pos:end].rstrip()
-                    self._pos = pos + len(value)
-                    return value
+                    return self._taken(pos + len(buffer[pos:end].rstrip()))
                 if "truncated" in text and len(buffer) - pos <= MAX_RECORD and self._more():
                     continue
                 return self._odd(resync)
             except RecursionError:
                 return self._odd(resync)
-            self._pos = end
-            return buffer[pos:end]
+            return self._taken(end)
+
+    def _taken(self, end: int) -> bytes | Rejected:
+        """The bytes up to `end` as a value, unless they are too many."""
+        value, at_byte = self._buffer[self._pos : end], self._base + self._pos
+        self._pos = end
+        if len(value) > MAX_RECORD:
+            return reject("TOO_LARGE", _TOO_LARGE, at_byte=at_byte)
+        return value
 
     def _odd(self, resync: re.Pattern[bytes]) -> bytes | Rejected:
         """A value that does not decode: its bytes if its brackets say where it
@@ -226,10 +232,7 @@ class Reader:
         """
         at_byte = self._base + self._pos
         if self._buffer[self._pos] not in b'{["':
-            end = self._scalar_end()
-            value = self._buffer[self._pos : end]
-            self._pos = end
-            return value
+            return self._taken(self._scalar_end())
         structure, at = Structure(), self._pos
         while True:
             at, state = structure.feed(self._buffer, at)
@@ -238,9 +241,7 @@ class Reader:
                 if next_one:
                     self._pos = next_one.start(1)
                     return reject("SYNTAX", "not valid JSON", at_byte=at_byte)
-                value = self._buffer[self._pos : at]
-                self._pos = at
-                return value
+                return self._taken(at)
             if state is State.BROKEN:
                 self._resync(resync, at_byte)
                 return reject("SYNTAX", "not valid JSON", at_byte=at_byte)
@@ -264,7 +265,7 @@ class Reader:
         self._pos = at
         if state is State.BROKEN:
             self._resync(resync, at_byte)
-        return reject("TOO_LARGE", f"larger than {MAX_RECORD >> 20} MiB", at_byte=at_byte)
+        return reject("TOO_LARGE", _TOO_LARGE, at_byte=at_byte)
 
     def _resync(self, resync: re.Pattern[bytes], at_byte: int) -> None:
         """Goes to where the next record begins, behind the position."""

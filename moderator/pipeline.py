@@ -26,6 +26,8 @@ _Asked = tuple[int, Opinion]
 class Pipeline:
     """Judges batches with a fixed row of stages. Serves one thread at a time.
 
+    Building one prepares the stages, which takes seconds (patterns compile).
+
     Args:
         stages: in the order in which they are asked; the first never abstains.
     """
@@ -34,6 +36,8 @@ class Pipeline:
         if not stages:
             raise ValueError("a pipeline needs at least one stage")
         self._stages = tuple(stages)
+        for stage in stages:
+            stage.prepare()
         self._inputs = {name: digest for stage in stages for name, digest in stage.inputs.items()}
         # Opinions are compared by identity: a stage that reuses one gets its bytes reused.
         self._rendered = lru_cache(_RENDERED)(self._render)

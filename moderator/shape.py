@@ -34,9 +34,15 @@ def _sounds() -> bytes:
 _CLASS = _classes()
 _SOUND = _sounds()
 _HUGE = 512
+_SAYS_SOMETHING = 6
 _LONG = 100
 # A prefix tells enough, and bounds the cost.
 _LOOKED_AT = 64
+
+
+def _cases(classes: bytes) -> int:
+    """How often the case changes between neighbours."""
+    return classes.count(b"lu") + classes.count(b"ul")
 
 
 def signals(value: bytes) -> tuple[str, ...]:
@@ -59,17 +65,18 @@ def signals(value: bytes) -> tuple[str, ...]:
         return ("shape.spaced",)
     classes = value.translate(_CLASS)
     digits = classes.count(b"d")
-    if digits == size:
+    if digits == size or size < _SAYS_SOMETHING:
         return ()
-    into_digits = classes.count(b"ld") + classes.count(b"ud")
+    # From a letter of either case to a digit.
+    into_digits = classes.replace(b"u", b"l").count(b"ld") if digits else 0
     if size >= 16:
         if digits and not value.translate(None, _HEX):
             return ("shape.hex",)
-        cases = classes.count(b"lu") + classes.count(b"ul")
-        if into_digits >= 2 and (into_digits * 12 >= size or cases * 4 >= size):
+        if into_digits >= 2 and (into_digits * 12 >= size or _cases(classes) * 4 >= size):
             return ("shape.long_random",) if long else ("shape.random",)
         if b"cccc" in value.translate(_SOUND):
-            return ("shape.random",) if cases * 10 >= size * 3 else ("shape.unpronounceable",)
+            mixed = _cases(classes) * 10 >= size * 3
+            return ("shape.random",) if mixed else ("shape.unpronounceable",)
         return ("shape.word",) if classes.count(classes[:1]) == size else ()
     kinds = (b"l" in classes) + (b"u" in classes) + (digits > 0) + (b"s" in classes)
     if size >= 8 and kinds >= 3:

@@ -69,6 +69,10 @@ class Stage(Protocol):
         """Digests of what it decides from, e.g. {"rules": "sha256:…"}."""
         ...
 
+    def prepare(self) -> None:
+        """Does, once and at start, what the first call of `judge` would wait for."""
+        ...
+
     def judge(self, batch: Sequence[Subject]) -> list[Opinion | None]:
         """One opinion for each subject, in order; None abstains."""
         ...

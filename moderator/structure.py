@@ -7,7 +7,6 @@ the ids of signals in the rule pack (`signals.toml`), none if it saw nothing.
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 import time
 import zlib
@@ -30,6 +29,8 @@ _WEAK = re.compile(
     r"dev|local|pw|s3cret|passw0rd|mypassword|mysecretpassword|login|temp|hunter2|"
     r"xxx|xxxx|credentials|user1|pass1"
 )
+_CHECKSUMMED = re.compile(r"_([0-9A-Za-z]{36})(?![0-9A-Za-z])", re.ASCII)
+_RUN = re.compile(r"[\w.+/=:-]+")
 _URL = re.compile(r"://([^\s/:@\"'<>]*):([^\s/@\"'<>]{1,200})@([^\s\"'<>]*)")
 _TEMPLATE = re.compile(
     r"[${}<>%*]|\.\.\.|x{3}|X{3}|^\[.*\]$|your|replace|placeholder", re.IGNORECASE
@@ -43,10 +44,13 @@ _NOT_BASE64 = re.compile(r"\\[nr]|[^A-Za-z0-9+/=]")
 _SAMPLE_SUBJECTS = {"1234567890", "John Doe", "Jane Doe", "123", "test", "user", "joe", "foo"}
 
 
-def _crc32_base62(token: str) -> tuple[str, ...]:
+def _crc32_base62(text: str) -> tuple[str, ...]:
     """GitHub's and npm's tokens: after the prefix 30 random characters, then their
     CRC-32 in base 62, six characters (GitHub's engineering blog, 2021-04-05)."""
-    body = token.rpartition("_")[2].encode("ascii", "replace")
+    match = _CHECKSUMMED.search(text)
+    if match is None:
+        return ()
+    body = match[1].encode()
     if len(set(body)) < 10:
         return ("check.flat",)
     checksum = zlib.crc32(body[:30])
@@ -57,9 +61,9 @@ def _crc32_base62(token: str) -> tuple[str, ...]:
     return ("check.passed",) if body[30:] == expected else ("check.failed",)
 
 
-def _spread(token: str) -> tuple[str, ...]:
+def _spread(text: str) -> tuple[str, ...]:
     """A random body of 16 characters or more has many different ones."""
-    tail = token[-16:]
+    tail = max(_RUN.findall(text), key=len, default=text)[-16:]
     return ("check.flat",) if len(set(tail)) < 6 else ()
 
 
@@ -76,7 +80,7 @@ def _jwt(text: str) -> tuple[str, ...]:
     try:
         header = _decode_part(match[1])
         claims = _decode_part(match[2])
-    except (ValueError, binascii.Error):
+    except (ValueError, RecursionError):
         return ("check.failed",) if match[3] else ("check.pem_elided",)
     if not isinstance(header, dict) or not isinstance(claims, dict):
         return ("check.failed",)
@@ -142,7 +146,7 @@ def _basic(text: str) -> tuple[str, ...]:
         return ()
     try:
         user, colon, password = base64.b64decode(match[1] + "==").decode().partition(":")
-    except (ValueError, binascii.Error):
+    except ValueError:
         return ("check.failed",)
     return tuple(_password_signals(user, password)) if colon else ("check.failed",)
 

@@ -26,12 +26,12 @@ _HARD_PLACES = frozenset(
     {"production configuration", "credential file", "environment file", "infrastructure code"}
 )
 # Generic names whose values open a service; the rest opens something limited.
-_AWS_SECRET = "AWS secret access key"
+_OPENS_ACCOUNT = frozenset({"AWS secret access key"})
 _OPENS_SERVICE = frozenset({"password", "secret", "API key"})
 # What a provider's own shape overrules: guesses about text of unknown shape.
 _GUESSES = frozenset(
     {"code", "text", "digest", "generic", "base", "public", "password", "secret", "token"}
-    | {"API key", _AWS_SECRET, "limited", "weak"}
+    | {"API key", "AWS secret access key", "limited", "weak"}
 )
 _PLACE_CAP = -3.0
 _AGAINST_CAP = -9.0
@@ -62,17 +62,18 @@ def weigh(pack: RulePack, seen: Sequence[Clue]) -> tuple[float, Risk.ValueType, 
         clue for needs, without, clue in pack.combinations if needs <= kinds and not without & kinds
     ]
     total = 0.0
-    place = 0.0
+    place = worst = 0.0
     names = 0.0
     for clue in clues:
         if clue.where == "path":
             place += clue.weight
+            worst = min(worst, clue.weight)
         elif clue.where == "name" and clue.weight > 0:
             names = max(names, clue.weight)  # synonyms of one fact
         else:
             total += clue.weight
     # Several folders that say the same are one fact, not several.
-    total += names + max(place, _PLACE_CAP)
+    total += names + max(place, min(_PLACE_CAP, worst))
     live = any(clue.id == "validity.live" for clue in clues)
     confidence = 1.0 / (1.0 + math.exp(-max(min(total, 12.0), _AGAINST_CAP)))
     if live:
@@ -88,7 +89,7 @@ def impact_of(clues: Sequence[Clue]) -> Impact:
     if provider is not None and provider.provider is not None:
         return provider.provider.impact
     kinds = {clue.kind for clue in clues}
-    if _AWS_SECRET in kinds:
+    if kinds & _OPENS_ACCOUNT:
         return "account"
     return "service" if kinds & _OPENS_SERVICE else "limited"
 

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import msgspec
 from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, Select, and_, delete, func, select
-from sqlalchemy.orm import aliased
 from winnow.finding.v1.finding_batch_pb2 import FindingBatch
 from winnow.finding.v1.finding_pb2 import Finding, FindingKind
 from winnow.finding.v1.verdict_pb2 import Risk, Verdict, VerdictBatch, VerdictSource
@@ -168,32 +167,19 @@ def unjudged(
 
 def risks(connection: Connection, report_id: uuid.UUID) -> RiskSummary:
     """Findings by the risk of their latest verdict."""
-    latest = _latest(report_id)
-    query = select(latest.c.risk, func.count()).select_from(latest).group_by(latest.c.risk)
+    latest = (
+        select(verdicts.c.risk)
+        .distinct(verdicts.c.ordinal)
+        .where(verdicts.c.report_id == report_id)
+        .order_by(verdicts.c.ordinal, verdicts.c.revision.desc())
+        .subquery("latest")
+    )
+    query = select(latest.c.risk, func.count()).group_by(latest.c.risk)
     counts = {risk: count for risk, count in connection.execute(query)}
     return RiskSummary(
         high=counts.get(Risk.RISK_HIGH, 0),
         medium=counts.get(Risk.RISK_MEDIUM, 0),
         low=counts.get(Risk.RISK_LOW, 0),
-    )
-
-
-def _latest(report_id: uuid.UUID) -> Any:
-    """Each finding's newest verdict."""
-    later = aliased(verdicts)
-    return (
-        select(verdicts)
-        .where(
-            verdicts.c.report_id == report_id,
-            ~select(later.c.ordinal)
-            .where(
-                later.c.report_id == verdicts.c.report_id,
-                later.c.ordinal == verdicts.c.ordinal,
-                later.c.revision > verdicts.c.revision,
-            )
-            .exists(),
-        )
-        .subquery("latest")
     )
 
 

@@ -71,14 +71,14 @@ class _Hyperscan:
 
     def hits(self, data: bytes) -> list[int]:
         found: list[int] = []
-        self._presence.scan(data, _keep_index, context=found.append)
+        self._presence.scan(data, _keep_index, 0, found.append)  # keywords would cost half again
         if len(found) > 1:
             found.sort()
         return found
 
     def scan(self, data: bytes) -> list[Span]:
         found: list[Span] = []
-        self._places.scan(data, _keep_span, context=found.append)
+        self._places.scan(data, _keep_span, 0, found.append)
         return _without_overlaps(found) if len(found) > 1 else found
 
 

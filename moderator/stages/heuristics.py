@@ -105,6 +105,12 @@ class Heuristics:
         self._of_rule = lru_cache(_RULES)(self._look_at_rule)
         self._opinion = lru_cache(_OPINIONS)(self._weigh)
 
+    def prepare(self) -> None:
+        """Compiles the pack's patterns."""
+        rules = self._pack
+        for field in (rules.value, rules.name, rules.line, rules.place, rules.scanner):
+            field.matcher.hits(b"")
+
     def judge(self, batch: Sequence[Subject]) -> list[Opinion | None]:
         """An opinion on every subject, in order; see `Stage`."""
         return [

@@ -182,7 +182,7 @@ class Stack:
 
 @pytest.fixture(scope="session")
 async def stack() -> AsyncIterator[Stack]:
-    log.configure("gateway", "WARNING")
+    log.configure("gateway", "INFO")
     reports = Reports()
     audit = Audit(reports)
     orchestrator = Service(

@@ -44,9 +44,10 @@ def test_every_record_is_accounted_for(sample: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("sample", _samples(REFUSED))
 def test_other_formats_are_not_misread(sample: dict[str, Any]) -> None:
-    try:
-        found = ingest((SAMPLES / sample["file"]).read_bytes())
-    except WinnowError as error:
-        assert error.reason == "FORMAT_UNKNOWN"
+    data = (SAMPLES / sample["file"]).read_bytes()
+    if len(data) < 8:  # "[]" is an empty report of any format
+        assert ingest(data).format.shape == "empty"
     else:
-        assert found.format.shape == "empty"
+        with pytest.raises(WinnowError) as raised:
+            ingest(data)
+        assert raised.value.reason == "FORMAT_UNKNOWN"

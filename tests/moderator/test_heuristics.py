@@ -67,6 +67,16 @@ def test_a_wrong_checksum_is_not_real(prefix: str) -> None:
     assert "check.failed" in rules_of(bad)
 
 
+def test_a_token_is_checked_inside_longer_text() -> None:
+    opinion = judge("GITHUB_TOKEN: " + checksummed("gh" + "p_") + "; echo done")
+    assert "check.passed" in rules_of(opinion)
+
+
+def test_a_deeply_nested_token_is_no_crash() -> None:
+    part = base64.urlsafe_b64encode(b'{"a":' + b"[" * 1500).decode().rstrip("=")
+    assert judge(f"eyJhIjoxfQ.{part}.x", rule="jwt").confidence is not None
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -96,7 +106,7 @@ def test_a_published_value_is_known_by_its_digest() -> None:
 def test_place_decides_between_equal_values() -> None:
     value = drawn(24)
     confidences = [
-        judge(value, name="api_key", path=path).confidence
+        judge(value, name="api_key", path=path).confidence or 0.0
         for path in ("config/prod.yml", "src/app.py", "tests/fixtures/app_test.py", "yarn.lock")
     ]
     assert confidences == sorted(confidences, reverse=True)

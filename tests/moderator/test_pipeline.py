@@ -47,6 +47,10 @@ class Fixed:
         self.opinion = opinion
         self.asked = 0
         self.inputs = {"model": "sha256:00"}
+        self.prepared = False
+
+    def prepare(self) -> None:
+        self.prepared = True
 
     def judge(self, batch: Sequence[Subject]) -> list[Opinion | None]:
         self.asked += len(batch)
@@ -79,9 +83,10 @@ def test_later_stages_are_asked_about_doubt_only(sealer: Sealer) -> None:
     sure = Opinion(RISK_HIGH, 0.9, "Because.", (Observation("m.x", "value", 1.0, "it"),), True)
     later = Fixed(sure)
     verdicts = Pipeline([*STAGES, later]).judge(
-        HEADER, batch_of(sealer, "Tr0ub4dor", "${KEY}"), sealer
+        HEADER, batch_of(sealer, "serendipity", "${KEY}"), sealer
     )
     doubtful, clear = verdicts.verdicts
+    assert later.prepared
     assert later.asked == 1
     assert doubtful.decided_by == "fixed/3"
     assert doubtful.source == VERDICT_SOURCE_ML
@@ -91,7 +96,7 @@ def test_later_stages_are_asked_about_doubt_only(sealer: Sealer) -> None:
 
 
 def test_an_abstaining_stage_changes_nothing(sealer: Sealer) -> None:
-    batch = batch_of(sealer, "Tr0ub4dor")
+    batch = batch_of(sealer, "serendipity")
     alone = Pipeline(STAGES).judge(HEADER, batch, sealer)
     asked = Pipeline([*STAGES, Fixed(None)]).judge(HEADER, batch, sealer)
     assert alone.verdicts[0] == asked.verdicts[0]
