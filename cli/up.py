@@ -25,7 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from cli.postgres import Postgres
+from runtime.channels import dial
 from runtime.log import get_logger
+from runtime.server import healthy
 
 _log = get_logger()
 
@@ -147,7 +149,7 @@ class House:
             "WINNOW_SECRETS_DIR": os.environ.get("WINNOW_SECRETS_DIR", str(keys)),
             "WINNOW_DATABASE_URL": url,
             **{
-                f"WINNOW_{name.upper()}_{role}": f"unix:{self._sockets / name}"
+                f"WINNOW_{name.upper()}_{role}": self._address(name)
                 for name in ORDER
                 if name != "gateway"
                 for role in ("LISTEN", "ADDRESS")
@@ -200,16 +202,28 @@ class House:
     async def _wait_ready(self) -> None:
         import httpx
 
-        url = f"{self.url}/readyz"
         until = time.monotonic() + _READY_SECONDS
+        names = [name for name in ORDER if name != "gateway"]
+        channels = [dial(self._address(name)) for name in names]
         async with httpx.AsyncClient(timeout=2.0, trust_env=False) as client:
             while time.monotonic() < until and not self._stopping.is_set():
                 with contextlib.suppress(httpx.HTTPError):
-                    if (await client.get(url)).status_code == 200:
-                        return
+                    if (
+                        all([await healthy(channel) for channel in channels])
+                        and (await client.get(f"{self.url}/readyz")).status_code == 200
+                    ):
+                        break
                 await asyncio.sleep(0.05)
-        if not self._stopping.is_set():
-            raise UpError(f"the services did not become ready in {_READY_SECONDS:g} seconds")
+            else:
+                if not self._stopping.is_set():
+                    raise UpError(
+                        f"the services did not become ready in {_READY_SECONDS:g} seconds"
+                    )
+        for channel in channels:
+            await channel.close()
+
+    def _address(self, name: str) -> str:
+        return f"unix:{self._sockets / name}"
 
     async def _stop(self, watchers: list[asyncio.Task[None]]) -> None:
         for name in reversed(ORDER):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 from fastapi import Request
 
-from runtime.channels import dial
+from runtime.channels import PeerStatus, dial
 from runtime.errors import from_rpc
 from winnow.audit.v1.audit_service_pb2_grpc import AuditServiceStub
 from winnow.report.v1.report_service_pb2_grpc import ReportServiceStub
@@ -64,44 +64,3 @@ def calling(service: str, status: PeerStatus | None = None) -> Iterator[None]:
         yield
     except grpc.aio.AioRpcError as error:
         raise from_rpc(status.of(error) if status else error, service) from None
-
-
-class PeerStatus:
-    """The status that a peer ended a call with, whatever becomes of the last write.
-
-    A write under way when the peer ends a call fails, and grpc.aio (1.85) then
-    replaces the peer's status by an INTERNAL of its own (grpc/grpc#36066). A
-    peer that refuses an upload early would lose its reason that way.
-
-    Args:
-        call: a call that streams its request.
-    """
-
-    def __init__(self, call: Any) -> None:
-        self._error: grpc.aio.AioRpcError | None = None
-        call.add_done_callback(self._note)
-
-    def of(self, error: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError:
-        """The peer's own error if there was one, else the given one."""
-        return self._error or error
-
-    def _note(self, call: Any) -> None:
-        trailers = _now(call.trailing_metadata())
-        # Errors of ours carry their reason in the trailers; grpc's own have none.
-        if trailers and self._error is None:
-            self._error = grpc.aio.AioRpcError(
-                _now(call.code()),
-                grpc.aio.Metadata(),
-                trailers,
-                _now(call.details()),
-            )
-
-
-def _now(ready: Coroutine[Any, Any, Any]) -> Any:
-    """The result of a coroutine that has nothing to wait for."""
-    try:
-        ready.send(None)
-    except StopIteration as done:
-        return done.value
-    ready.close()
-    raise AssertionError("the call is not done")

@@ -22,6 +22,12 @@ _TOO_LARGE = f"larger than {MAX_RECORD >> 20} MiB"
 HEAD = 64 << 10  # bytes that detection looks at
 BLOCK = 256 << 10
 
+_WINDOW = 4 << 10  # bytes of a damaged record that are looked at first
+# Damaged records that are given every chance of ending. In a report of many,
+# decoding only goes to where the next one seems to begin: otherwise each could
+# nest all that follow it, and the report would be read once for every record.
+_PATIENCE = 64
+
 VALUE = msgspec.json.Decoder(msgspec.Raw)
 
 GAP = re.compile(rb"[\s,]*")
@@ -80,6 +86,7 @@ class Reader:
         self._pos = 0
         self._base = 0  # offset of the buffer's first byte
         self._ended = False
+        self._damaged = 0  # records so far that did not end
 
     # Bytes
 
@@ -170,7 +177,7 @@ class Reader:
             return
         structure, state = Structure(), State.MORE
         while state is State.MORE:
-            self._pos, state = structure.feed(self._buffer, self._pos)
+            self._pos, state = structure.feed(self._buffer, self._pos, len(self._buffer))
             if state is State.MORE and not self._more():
                 raise Malformed(self._base + self._pos)
         if state is State.BROKEN:
@@ -200,8 +207,11 @@ class Reader:
         """
         while True:
             buffer, pos = self._buffer, self._pos
+            bound = None
+            if self._damaged > _PATIENCE:
+                bound = resync.search(buffer, pos + 1, pos + HEAD)
             try:
-                raw = VALUE.decode(memoryview(buffer)[pos:])
+                raw = VALUE.decode(memoryview(buffer)[pos : bound.start(1) if bound else None])
                 end = pos + len(raw)
                 if buffer[end - 1] not in b'}]"' and self._more():
                     continue  # a number may go on
@@ -211,7 +221,8 @@ class Reader:
                     # "(byte N)" stands behind the first byte that is too much.
                     end = pos + int(text[text.rindex(" ") + 1 : -1]) - 1
                     return self._taken(pos + len(buffer[pos:end].rstrip()))
-                if "truncated" in text and len(buffer) - pos <= MAX_RECORD and self._more():
+                too_long = bound or len(buffer) - pos > MAX_RECORD
+                if "truncated" in text and not too_long and self._more():
                     continue
                 return self._odd(resync)
             except RecursionError:
@@ -233,25 +244,30 @@ class Reader:
         at_byte = self._base + self._pos
         if self._buffer[self._pos] not in b'{["':
             return self._taken(self._scalar_end())
-        structure, at = Structure(), self._pos
+        structure, at, window = Structure(), self._pos, _WINDOW
         while True:
-            at, state = structure.feed(self._buffer, at)
+            end = min(len(self._buffer), self._pos + window)
+            at, state = structure.feed(self._buffer, at, end)
+            if next_one := resync.search(self._buffer, self._pos + 1, at):
+                self._pos = next_one.start(1)
+                break
             if state is State.DONE:
-                next_one = resync.search(self._buffer, self._pos + 1, at)
-                if next_one:
-                    self._pos = next_one.start(1)
-                    return reject("SYNTAX", "not valid JSON", at_byte=at_byte)
                 return self._taken(at)
             if state is State.BROKEN:
                 self._resync(resync, at_byte)
-                return reject("SYNTAX", "not valid JSON", at_byte=at_byte)
-            if len(self._buffer) - self._pos > MAX_RECORD:
+                break
+            window *= 4
+            if end < len(self._buffer):
+                continue
+            if end - self._pos > MAX_RECORD:
                 return self._too_large(structure, at, resync, at_byte)
             offset = at - self._pos
             if not self._more():
                 self._resync(resync, at_byte)
-                return reject("SYNTAX", "not valid JSON", at_byte=at_byte)
+                break
             at = self._pos + offset
+        self._damaged += 1
+        return reject("SYNTAX", "not valid JSON", at_byte=at_byte)
 
     def _too_large(
         self, structure: Structure, at: int, resync: re.Pattern[bytes], at_byte: int
@@ -261,7 +277,7 @@ class Reader:
             self._pos = at
             if not self._fill(BLOCK + len(self._buffer) - at):
                 raise Malformed(at_byte)
-            at, state = structure.feed(self._buffer, self._pos)
+            at, state = structure.feed(self._buffer, self._pos, len(self._buffer))
         self._pos = at
         if state is State.BROKEN:
             self._resync(resync, at_byte)

@@ -32,8 +32,8 @@ class Structure:
         self._in_string = False
         self._last = 0  # last byte that is not whitespace; 0 before the first
 
-    def feed(self, buffer: bytes, at: int) -> tuple[int, State]:
-        """Scans on from `at`.
+    def feed(self, buffer: bytes, at: int, stop: int) -> tuple[int, State]:
+        """Scans on from `at` to `stop`.
 
         Returns:
             Where to go on in this buffer (MORE), or where the value ended or
@@ -41,9 +41,9 @@ class Structure:
         """
         while True:
             if self._in_string:
-                match = _IN_STRING.match(buffer, at)
+                match = _IN_STRING.match(buffer, at, stop)
                 at = match.end() if match else at
-                if at == len(buffer) or (buffer[at] == 0x5C and at + 1 == len(buffer)):
+                if at == stop or (buffer[at] == 0x5C and at + 1 == stop):
                     return at, State.MORE
                 if buffer[at] != _QUOTE:
                     return at, State.BROKEN
@@ -52,8 +52,8 @@ class Structure:
                 at += 1
                 if not self._open:
                     return at, State.DONE
-            token = _TOKEN.search(buffer, at)
-            end = token.start() if token else len(buffer)
+            token = _TOKEN.search(buffer, at, stop)
+            end = token.start() if token else stop
             between = buffer[at:end].rstrip()
             if between:
                 self._last = between[-1]

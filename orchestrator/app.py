@@ -23,9 +23,7 @@ class OrchestratorSettings(Settings):
     audit_address: str = Field("127.0.0.1:50054", description="where the audit service is")
     database_url: SecretStr = Field(description="PostgreSQL, postgresql://user:password@host/name")
     sealing_key: Key = Field(description="seals raw reports and findings' evidence")
-    max_report_bytes: int = Field(
-        2 << 30, ge=1, description="largest report accepted, in bytes"
-    )
+    max_report_bytes: int = Field(2 << 30, ge=1, description="largest report accepted, in bytes")
 
 
 def build(settings: OrchestratorSettings) -> Service:
@@ -62,7 +60,7 @@ def build(settings: OrchestratorSettings) -> Service:
         IngestServiceStub(channels["ingestor"]),
         ModerateServiceStub(channels["moderator"]),
         key,
-        outbox.ring,
+        outbox,
     )
     servicer = ReportService(
         database, Intake(database, key, settings.max_report_bytes), runner, outbox

@@ -50,9 +50,7 @@ def report_event(
             else EventSeverity.EVENT_SEVERITY_INFO
         ),
         schema=f"{event_type.lower().replace('_', '.', 1)}/1",
-        idempotency_key=(
-            str(event_id) if event_type in _REPEATED else f"{report_id}/{event_type}"
-        ),
+        idempotency_key=(str(event_id) if event_type in _REPEATED else f"{report_id}/{event_type}"),
         service=_SERVICE.get(event_type, "orchestrator"),
     )
     event.occurred_at.GetCurrentTime()

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import AsyncIterator
 
 import zstandard
+from winnow.report.v1.report_pb2 import Report
 from winnow.report.v1.report_service_pb2 import (
     ReportDeclaration,
     SubmitReportHeader,
@@ -44,14 +45,23 @@ class RawReport:
         self._database = database
         self._sealer = Sealer(key, report_id, RAW_REPORT)
         self._report_id = report_id
+        self._at_hand: bytes | None = None
 
     def seal(self, seq: int, chunk: bytes) -> tuple[int, bytes]:
         """A chunk as it is stored."""
         packed = zstandard.ZstdCompressor(level=_LEVEL).compress(chunk)
         return seq, self._sealer.seal(packed, seq)
 
+    def keep(self, whole: bytes) -> None:
+        """Holds a report of one chunk: reading it back would cost more than its memory."""
+        self._at_hand = whole
+
     async def chunks(self) -> AsyncIterator[bytes]:
         """The bytes in order, in pieces of at most 1 MiB."""
+        if self._at_hand is not None:
+            if self._at_hand:
+                yield self._at_hand
+            return
         seq = 0
         while True:
             sealed = await self._database.run(store.chunk, self._report_id, seq)
@@ -78,7 +88,7 @@ class Intake:
 
     async def receive(
         self, requests: AsyncIterator[SubmitReportRequest]
-    ) -> tuple[uuid.UUID, SubmitReportHeader]:
+    ) -> tuple[Report, RawReport, SubmitReportHeader]:
         """Reads one upload to its end; the report is durable afterwards.
 
         Raises:
@@ -91,12 +101,8 @@ class Intake:
                 "STREAM_PROTOCOL", "the first message must be the header", expected="header"
             )
         report_id = uuid7()
-        upload = _Upload(
-            RawReport(self._database, self._key, report_id),
-            self._database,
-            report_id,
-            self._max_bytes,
-        )
+        raw = RawReport(self._database, self._key, report_id)
+        upload = _Upload(raw, self._database, report_id, self._max_bytes)
         complete = False
         try:
             async for request in requests:
@@ -117,11 +123,11 @@ class Intake:
                 raise WinnowError(
                     "UPLOAD_INCOMPLETE", "the upload ended before its end message; nothing is kept"
                 )
-            await upload.finish(said)
+            report = await upload.finish(said)
         except BaseException:
             await asyncio.shield(upload.drop())
             raise
-        return report_id, first.header
+        return report, raw, first.header
 
 
 class _Upload:
@@ -169,7 +175,7 @@ class _Upload:
                 f"{self._size} bytes arrived and {said} were announced; nothing is kept",
             )
 
-    async def finish(self, said: ReportDeclaration) -> None:
+    async def finish(self, said: ReportDeclaration) -> Report:
         cleaned = declaration.clean(said)
         event = events.report_event(
             events.REPORT_CREATED,
@@ -179,8 +185,10 @@ class _Upload:
             size_bytes=self._size,
             sha256=self._digest.hexdigest(),
         )
-        last = [(self._stored, bytes(self._buffer))] if self._buffer else []
-        await self._database.run(
+        last = bytes(self._buffer)
+        if not self._stored:
+            self._raw.keep(last)
+        return await self._database.run(
             lambda connection: store.create(
                 connection,
                 self._report_id,
@@ -189,7 +197,7 @@ class _Upload:
                 cleaned,
                 self._digest.digest(),
                 self._size,
-                [self._raw.seal(seq, piece) for seq, piece in last],
+                [self._raw.seal(self._stored, last)] if last else [],
                 [event],
             )
         )

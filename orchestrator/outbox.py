@@ -7,7 +7,7 @@ deletion only repeats. A doorbell makes it prompt; a poll makes it certain.
 from __future__ import annotations
 
 import asyncio
-import time
+import contextlib
 from typing import Any
 
 import grpc
@@ -24,6 +24,7 @@ _log = get_logger()
 
 _AT_ONCE = 500
 _POLL_SECONDS = 1.0
+_GATHER_SECONDS = 0.05
 _RETRY_SECONDS = 1.0
 
 
@@ -39,22 +40,31 @@ class Outbox:
         self._database = database
         self._audit: Any = audit
         self._bell = asyncio.Event()
+        self._urgent = asyncio.Event()
         self._round = asyncio.Condition()
         self._begun = 0
-        self._ended = 0
+        self._shipped = 0
 
-    def ring(self) -> None:
-        """Says that there may be something to ship."""
+    def ring(self) -> int:
+        """Says that there may be something to ship.
+
+        Returns:
+            The round that will have shipped all that is committed now.
+        """
         self._bell.set()
+        return self._begun + 1
 
     async def run(self) -> None:
         """Ships until cancelled."""
         while True:
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._bell.wait(), _POLL_SECONDS)
-            except TimeoutError:
-                pass
+            # A report's events come in quick succession: they travel together,
+            # and out of the way of the report itself, unless somebody waits.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._urgent.wait(), _GATHER_SECONDS)
             self._bell.clear()
+            self._urgent.clear()
             self._begun += 1
             try:
                 while await self._ship():
@@ -63,37 +73,32 @@ class Outbox:
                 reason = from_rpc(error, "audit service").reason
                 _log.warning("outbox.waiting", status="retrying", reason=reason)
                 await asyncio.sleep(_RETRY_SECONDS)
-                continue
-            async with self._round:
-                self._ended = self._begun
-                self._round.notify_all()
 
     async def _ship(self) -> bool:
+        """Ships what is there, at most 500 events; returns whether there may be more."""
+        round_ = self._begun
         pending = await self._database.run(store.pending_events, _AT_ONCE)
-        if not pending:
-            return False
-        request = AppendEventsRequest(events=[event for _, event in pending])
-        await self._audit.AppendEvents(request, **call())
-        await self._database.run(store.drop_events, [seq for seq, _ in pending])
+        if pending:
+            request = AppendEventsRequest(events=[event for _, event in pending])
+            await self._audit.AppendEvents(request, **call())
+        if len(pending) < _AT_ONCE:
+            async with self._round:
+                self._shipped = round_
+                self._round.notify_all()
+        if pending:
+            await self._database.run(store.drop_events, [seq for seq, _ in pending])
         return len(pending) == _AT_ONCE
 
-    async def flushed(self, seconds: float) -> bool:
-        """Waits until all that is committed now is in the audit log.
+    async def shipped(self, round_: int, seconds: float) -> bool:
+        """Waits until a round (as `ring` gave it) has shipped.
 
         Returns:
-            Whether it is; False after `seconds`, the events then follow later.
+            Whether it has; False after `seconds`, the events then follow later.
         """
-        # A round that has begun may have looked before our commit: the next counts.
-        wanted = self._begun + 1
-        until = time.monotonic() + seconds
-        async with self._round:
-            while self._ended < wanted:
-                self.ring()
-                left = until - time.monotonic()
-                if left <= 0:
-                    return False
-                try:
-                    await asyncio.wait_for(self._round.wait(), left)
-                except TimeoutError:
-                    return False
+        self._urgent.set()
+        try:
+            async with asyncio.timeout(seconds), self._round:
+                await self._round.wait_for(lambda: self._shipped >= round_)
+        except TimeoutError:
+            return False
         return True

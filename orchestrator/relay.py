@@ -11,10 +11,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, NamedTuple
 
 import grpc
+from sqlalchemy import Connection
 from winnow.finding.v1.finding_batch_pb2 import FindingBatch
 from winnow.finding.v1.verdict_pb2 import Risk, VerdictBatch
 from winnow.ingest.v1.format_pb2 import DetectedFormat
@@ -24,13 +25,12 @@ from winnow.ingest.v1.rejected_pb2 import Rejected
 from winnow.moderate.v1.moderate_service_pb2 import (
     ModerateHeader,
     ModerateRequest,
-    ModerateSummary,
 )
 from winnow.moderate.v1.moderate_service_pb2_grpc import ModerateServiceStub
 from winnow.report.v1.report_progress_pb2 import ReportProgress
 
 from orchestrator import store, store_findings
-from runtime.channels import call
+from runtime.channels import PeerStatus, call
 from runtime.database import Database
 from runtime.errors import WinnowError, from_rpc
 from runtime.streams import Credits, idle
@@ -49,6 +49,10 @@ class Source(NamedTuple):
     chunks: AsyncIterator[bytes]
 
 
+# Work in the same transaction as what was queued before it, e.g. a state change.
+Step = Callable[[Connection], object]
+
+
 class Writer:
     """Stores what passes, in order, as much a transaction as has arrived.
 
@@ -64,14 +68,14 @@ class Writer:
         self._tenant = tenant
         self._queue: asyncio.Queue[Any] = asyncio.Queue(_QUEUED)
 
-    async def put(
-        self, item: FindingBatch | VerdictBatch | DetectedFormat | list[Rejected]
-    ) -> None:
+    async def put(self, item: FindingBatch | VerdictBatch | list[Rejected] | Step) -> None:
         """Queues an item; waits while the database is behind."""
         await self._queue.put(item)
 
-    async def flush(self) -> None:
-        """Waits until everything queued so far is stored."""
+    async def done(self, *items: VerdictBatch | Step) -> None:
+        """Queues the last items and waits until they and all before them are committed."""
+        for item in items:
+            await self._queue.put(item)
         await self._queue.join()
 
     async def run(self) -> None:
@@ -84,10 +88,7 @@ class Writer:
             for _ in items:
                 self._queue.task_done()
 
-    def _store(self, connection: Any, items: list[Any]) -> None:
-        for item in items:
-            if isinstance(item, DetectedFormat):
-                store.set_format(connection, self._report_id, item.scanner_type, item.parser)
+    def _store(self, connection: Connection, items: list[Any]) -> None:
         store_findings.put(
             connection,
             self._report_id,
@@ -96,6 +97,9 @@ class Writer:
             [one for item in items if isinstance(item, list) for one in item],
             [item for item in items if isinstance(item, VerdictBatch)],
         )
+        for item in items:
+            if callable(item):
+                item(connection)
 
 
 class Relay:
@@ -132,12 +136,18 @@ class Relay:
                 UPSTREAM_UNAVAILABLE.
         """
         stream = self._ingestor.Ingest(**call(None))
+        status = PeerStatus(stream)
         feeder = asyncio.create_task(self._feed(stream, source))
         detected = summary = None
+        named = False
         try:
             async for response in idle(stream, IDLE_SECONDS, "ingestor"):
                 match response.WhichOneof("payload"):
                     case "batch":
+                        if detected is not None and not named:
+                            # With the first findings: a resumed run asks who read them.
+                            named = True
+                            await self._writer.put(self._name(detected))
                         await self._writer.put(response.batch)
                         self._progress.records.findings += len(response.batch.findings)
                         await self._to_judge.put(response.batch)
@@ -147,14 +157,13 @@ class Relay:
                     case "format":
                         detected = response.format
                         self._scanner_type = detected.scanner_type
-                        await self._writer.put(detected)
                     case "summary":
                         summary = response.summary
         except grpc.aio.AioRpcError as error:
             # If reading the stored bytes failed, the ingestor only saw a cut.
             if feeder.done() and not feeder.cancelled() and (cause := feeder.exception()):
                 raise cause from None
-            raise from_rpc(error, "ingestor") from None
+            raise from_rpc(status.of(error), "ingestor") from None
         finally:
             stream.cancel()
             feeder.cancel()
@@ -165,6 +174,12 @@ class Relay:
                 "STREAM_CUT_SHORT", "the ingestor ended without a summary", service="ingestor"
             )
         return detected, summary
+
+    def _name(self, detected: DetectedFormat) -> Step:
+        report_id = uuid.UUID(self._progress.report_id)
+        return lambda connection: store.set_format(
+            connection, report_id, detected.scanner_type, detected.parser
+        )
 
     async def _feed(self, stream: Any, source: Source) -> None:
         try:
@@ -187,37 +202,45 @@ class Relay:
         """Says that no more findings come."""
         await self._to_judge.put(None)
 
-    async def judge(self, header: ModerateHeader) -> ModerateSummary:
+    async def judge(self, header: ModerateHeader) -> VerdictBatch | None:
         """Has everything judged until `finish`; stores verdicts as they come.
+
+        Returns:
+            The last verdicts, not stored yet: they go with the report's end, in
+            one transaction. None if there was nothing to judge.
 
         Raises:
             WinnowError: what the moderator raised, STREAM_CUT_SHORT,
                 UPSTREAM_UNAVAILABLE.
         """
         stream = self._moderator.Moderate(**call(None))
+        status = PeerStatus(stream)
         feeder = asyncio.create_task(self._feed_findings(stream, header))
-        summary = None
+        last: VerdictBatch | None = None
+        complete = False
         try:
             async for response in stream:
                 if response.WhichOneof("payload") == "summary":
-                    summary = response.summary
+                    complete = True
                     continue
                 verdicts = response.verdicts
                 self._credits.give(len(verdicts.verdicts))
                 self._count(verdicts)
-                await self._writer.put(verdicts)
+                if last is not None:
+                    await self._writer.put(last)
+                last = verdicts
         except grpc.aio.AioRpcError as error:
-            raise from_rpc(error, "moderator") from None
+            raise from_rpc(status.of(error), "moderator") from None
         finally:
             stream.cancel()
             feeder.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await feeder
-        if summary is None:
+        if not complete:
             raise WinnowError(
                 "STREAM_CUT_SHORT", "the moderator ended without a summary", service="moderator"
             )
-        return summary
+        return last
 
     async def _feed_findings(self, stream: Any, header: ModerateHeader) -> None:
         try:
@@ -243,9 +266,7 @@ class Relay:
         self._progress.judged += len(risks)
 
 
-async def stored_unjudged(
-    database: Database, report_id: uuid.UUID
-) -> AsyncIterator[FindingBatch]:
+async def stored_unjudged(database: Database, report_id: uuid.UUID) -> AsyncIterator[FindingBatch]:
     """Batches of stored findings that have no verdict yet."""
     after = -1
     while True:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
+from sqlalchemy import Connection
+from winnow.finding.v1.verdict_pb2 import VerdictBatch
 from winnow.ingest.v1.ingest_service_pb2 import IngestHeader
 from winnow.ingest.v1.ingest_service_pb2_grpc import IngestServiceStub
 from winnow.moderate.v1.moderate_service_pb2 import ModerateHeader
@@ -23,6 +24,7 @@ from winnow.report.v1.report_progress_pb2 import ReportProgress
 
 from orchestrator import events, states, store, store_findings
 from orchestrator.intake import RawReport
+from orchestrator.outbox import Outbox
 from orchestrator.relay import Relay, Source, Writer, stored_unjudged
 from runtime import context
 from runtime.database import Database
@@ -37,6 +39,20 @@ _BACKOFF_SECONDS = 0.25
 _SWEEP_SECONDS = 30.0
 
 
+class Fresh(NamedTuple):
+    """A report that was just received: nothing of it needs to be read back."""
+
+    report: Report
+    raw: RawReport
+
+
+class Ended(NamedTuple):
+    """A report as it ended, and the outbox round that ships its last events."""
+
+    report: Report
+    round: int
+
+
 class Runner:
     """Runs reports, each once at a time.
 
@@ -44,7 +60,7 @@ class Runner:
         database: the orchestrator's.
         ingestor, moderator: stubs.
         key: the sealing key, 32 bytes.
-        ring: called after each commit that wrote events.
+        outbox: rung after each commit that wrote events.
     """
 
     def __init__(
@@ -53,22 +69,32 @@ class Runner:
         ingestor: IngestServiceStub,
         moderator: ModerateServiceStub,
         key: bytes,
-        ring: Callable[[], None],
+        outbox: Outbox,
     ) -> None:
         self._database = database
         self._ingestor = ingestor
         self._moderator = moderator
         self._key = key
-        self._ring = ring
+        self._outbox = outbox
         self._slots = asyncio.Semaphore(AT_ONCE)
-        self._tasks: dict[uuid.UUID, asyncio.Task[None]] = {}
+        self._tasks: dict[uuid.UUID, asyncio.Task[Ended | None]] = {}
         self._progress: dict[uuid.UUID, ReportProgress] = {}
 
-    def start(self, report_id: uuid.UUID, tenant: str, request_id: str) -> asyncio.Task[None]:
-        """The task that runs a report: a new one, or the one that runs it already."""
+    def start(
+        self, report_id: uuid.UUID, tenant: str, request_id: str, fresh: Fresh | None = None
+    ) -> asyncio.Task[Ended | None]:
+        """The task that runs a report: a new one, or the one that runs it already.
+
+        Args:
+            fresh: the report and its bytes, if they are at hand.
+
+        Returns:
+            A task whose result is how it ended; None if it could not be ended
+            (no database): the sweep comes back to it.
+        """
         task = self._tasks.get(report_id)
         if task is None:
-            task = asyncio.create_task(self._guard(report_id, tenant, request_id))
+            task = asyncio.create_task(self._guard(report_id, tenant, request_id, fresh))
             self._tasks[report_id] = task
             task.add_done_callback(lambda _: self._forget(report_id))
         return task
@@ -81,7 +107,7 @@ class Runner:
         """The live progress of a report that runs here."""
         return self._progress.get(report_id)
 
-    async def cancel(self, report_id: uuid.UUID, tenant: str) -> None:
+    async def cancel(self, report_id: uuid.UUID, tenant: str) -> Report:
         """Stops a report's run and ends it as REPORT_CANCELLED.
 
         Raises:
@@ -92,7 +118,9 @@ class Runner:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         cancelled = WinnowError("REPORT_CANCELLED", "the report was cancelled on request")
-        await self._fail(report_id, tenant, cancelled)
+        report = await self._fail(report_id, tenant, cancelled)
+        self._outbox.ring()
+        return report
 
     async def sweep(self) -> None:
         """Takes up what an earlier life left, now and every 30 seconds."""
@@ -108,7 +136,9 @@ class Runner:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _guard(self, report_id: uuid.UUID, tenant: str, request_id: str) -> None:
+    async def _guard(
+        self, report_id: uuid.UUID, tenant: str, request_id: str, fresh: Fresh | None
+    ) -> Ended | None:
         context.tenant.set(tenant)
         context.request_id.set(request_id)
         structlog.contextvars.bind_contextvars(
@@ -117,8 +147,8 @@ class Runner:
         async with self._slots:
             for attempt in range(1, _ATTEMPTS + 1):
                 try:
-                    await self._run(report_id, tenant)
-                    return
+                    report = await self._run(report_id, tenant, fresh if attempt == 1 else None)
+                    return Ended(report, self._outbox.ring())
                 except WinnowError as error:
                     failure = error
                 except Exception as error:  # noqa: BLE001 -- a defect fails the report, not the process
@@ -129,30 +159,23 @@ class Runner:
                 _log.warning("report.retry", status="processing", reason=failure.reason)
                 await asyncio.sleep(_BACKOFF_SECONDS * 2**attempt)
         try:
-            await self._fail(report_id, tenant, failure)
+            report = await self._fail(report_id, tenant, failure)
+            return Ended(report, self._outbox.ring())
         except WinnowError as error:
             # Cancelled meanwhile, or no database: the sweep comes back to it.
             _log.warning("report.unended", status="error", reason=error.reason)
+            return None
 
-    async def _fail(self, report_id: uuid.UUID, tenant: str, failure: WinnowError) -> None:
-        event = events.report_event(
-            events.REPORT_FAILED, report_id, tenant, reason=failure.reason
-        )
-        await self._database.run(
-            store.advance,
-            report_id,
-            [states.ERROR],
-            [event],
-            error_reason=failure.reason,
-            error_message=failure.message,
-        )
-        self._ring()
+    async def _fail(self, report_id: uuid.UUID, tenant: str, failure: WinnowError) -> Report:
+        event = events.report_event(events.REPORT_FAILED, report_id, tenant, reason=failure.reason)
+        report = await self._database.run(store.fail, report_id, failure, [event])
         _log.info("report.failed", status="error", reason=failure.reason)
+        return report
 
-    async def _run(self, report_id: uuid.UUID, tenant: str) -> None:
-        report = await self._database.run(store.get, report_id, tenant)
+    async def _run(self, report_id: uuid.UUID, tenant: str, fresh: Fresh | None) -> Report:
+        report = fresh.report if fresh else await self._database.run(store.get, report_id, tenant)
         if report.status in states.ENDED:
-            return
+            return report
         structlog.contextvars.bind_contextvars(asset_key=report.asset_key)
         progress = ReportProgress(report_id=str(report_id), status=report.status)
         self._progress[report_id] = progress
@@ -161,52 +184,61 @@ class Runner:
         try:
             async with asyncio.TaskGroup() as group:
                 writing = group.create_task(writer.run())
-                await self._drive(group, relay, writer, report, progress)
+                judging = group.create_task(relay.judge(_header(report)))
+                if report.status == states.CREATED:
+                    source = await self._source(relay, report, fresh)
+                    await self._read(relay, writer, source, progress)
+                else:
+                    await relay.resume(stored_unjudged(self._database, report_id))
+                    await relay.finish()
+                last = await judging
+                report = await self._end(writer, report_id, tenant, progress, last)
                 writing.cancel()
         except BaseExceptionGroup as failures:
             raise _first(failures) from None
+        return report
 
-    async def _drive(
-        self,
-        group: asyncio.TaskGroup,
-        relay: Relay,
-        writer: Writer,
-        report: Report,
-        progress: ReportProgress,
-    ) -> None:
-        report_id, tenant = uuid.UUID(report.report_id), report.tenant_id
-        header = ModerateHeader(
+    async def _source(self, relay: Relay, report: Report, fresh: Fresh | None) -> Source:
+        """Where to read from; first sends on what an earlier run left unjudged."""
+        report_id = uuid.UUID(report.report_id)
+        header = IngestHeader(
             report_id=report.report_id,
             scanner_type=report.scanner_type,
-            asset_key=report.asset_key,
+            report_format=report.report_format,
         )
-        judging = group.create_task(relay.judge(header))
-        if report.status == states.CREATED:
-            next_ordinal = await self._database.run(store_findings.resume_point, report_id)
-            if next_ordinal:
-                await relay.resume(stored_unjudged(self._database, report_id))
-            source = Source(
-                IngestHeader(
-                    report_id=report.report_id,
-                    scanner_type=report.scanner_type,
-                    report_format=report.report_format,
-                    start_ordinal=next_ordinal,
-                    parser=report.parser if next_ordinal else "",
-                ),
-                RawReport(self._database, self._key, report_id).chunks(),
-            )
-            detected, read = await relay.read(source)
-            await relay.finish()
-            await writer.flush()
-            await self._advance(
+        if fresh:
+            return Source(header, fresh.raw.chunks())
+        header.start_ordinal = await self._database.run(store_findings.resume_point, report_id)
+        if header.start_ordinal:
+            header.parser = report.parser
+            await relay.resume(stored_unjudged(self._database, report_id))
+        return Source(header, RawReport(self._database, self._key, report_id).chunks())
+
+    async def _read(
+        self, relay: Relay, writer: Writer, source: Source, progress: ReportProgress
+    ) -> None:
+        """Created to processing: every record read, every finding stored."""
+        report_id = uuid.UUID(source.header.report_id)
+        detected, read = await relay.read(source)
+        await relay.finish()
+        progress.records.read = read.records_read
+        progress.records.findings = read.findings
+        progress.records.merged = read.merged
+        progress.records.rejected = read.rejected
+        tenant = context.tenant.get()
+        happened = [
+            events.report_event(
+                events.REPORT_INGESTED, report_id, tenant, findings_count=read.findings
+            ),
+            events.report_event(events.REPORT_PROCESSING_STARTED, report_id, tenant),
+        ]
+        # Committed with the last findings; what comes back meanwhile is written behind it.
+        await writer.put(
+            lambda connection: store.advance(
+                connection,
                 report_id,
-                tenant,
-                progress,
-                [states.INGESTED, states.PROCESSING],
-                [
-                    (events.REPORT_INGESTED, {"findings_count": read.findings}),
-                    (events.REPORT_PROCESSING_STARTED, {}),
-                ],
+                [states.CREATED, states.INGESTED, states.PROCESSING],
+                happened,
                 scanner_type=detected.scanner_type,
                 parser=detected.parser,
                 records_read=read.records_read,
@@ -214,44 +246,57 @@ class Runner:
                 records_merged=read.merged,
                 records_rejected=read.rejected,
             )
-        else:
-            await relay.resume(stored_unjudged(self._database, report_id))
-            await relay.finish()
-        await judging
-        await writer.flush()
-        counts = await self._database.run(store_findings.risks, report_id)
-        summary = {"high": counts.high, "medium": counts.medium, "low": counts.low}
-        steps = [states.DONE]
-        if report.status == states.INGESTED:
-            steps.insert(0, states.PROCESSING)
-        await self._advance(
-            report_id,
-            tenant,
-            progress,
-            steps,
-            [(events.REPORT_MODERATED, summary), (events.REPORT_DONE, {"summary": summary})],
-            risk_high=counts.high,
-            risk_medium=counts.medium,
-            risk_low=counts.low,
         )
-        _log.info("report.done", status="done", **summary)
+        progress.status = states.PROCESSING
 
-    async def _advance(
+    async def _end(
         self,
+        writer: Writer,
         report_id: uuid.UUID,
         tenant: str,
         progress: ReportProgress,
-        steps: list[Any],
-        happened: list[tuple[str, dict[str, Any]]],
-        **values: Any,
-    ) -> None:
-        written = [
-            events.report_event(event_type, report_id, tenant, **payload)
-            for event_type, payload in happened
-        ]
-        await self._database.run(store.advance, report_id, steps, written, **values)
-        progress.status = steps[-1]
-        self._ring()
+        last: VerdictBatch | None,
+    ) -> Report:
+        """Processing to done: counted in the database, so that a resumed run counts all."""
+        ended: list[Report] = []
+
+        def end(connection: Connection) -> None:
+            counts = store_findings.risks(connection, report_id)
+            summary = {"high": counts.high, "medium": counts.medium, "low": counts.low}
+            happened = [
+                events.report_event(events.REPORT_MODERATED, report_id, tenant, **summary),
+                events.report_event(events.REPORT_DONE, report_id, tenant, summary=summary),
+            ]
+            ended.append(
+                store.advance(
+                    connection,
+                    report_id,
+                    [states.PROCESSING, states.DONE],
+                    happened,
+                    risk_high=counts.high,
+                    risk_medium=counts.medium,
+                    risk_low=counts.low,
+                )
+            )
+
+        await writer.done(*([last] if last else []), end)
+        progress.status = states.DONE
+        report = ended[0]
+        _log.info(
+            "report.done",
+            status="done",
+            findings=report.records.findings,
+            high=report.summary.high,
+            medium=report.summary.medium,
+            low=report.summary.low,
+        )
+        return report
+
+
+def _header(report: Report) -> ModerateHeader:
+    return ModerateHeader(
+        report_id=report.report_id, scanner_type=report.scanner_type, asset_key=report.asset_key
+    )
 
 
 def _first(group: BaseExceptionGroup[Any]) -> BaseException:

@@ -16,7 +16,7 @@ from winnow.report.v1.report_progress_pb2 import ReportProgress
 from orchestrator import events, states, store, store_findings
 from orchestrator.intake import Intake
 from orchestrator.outbox import Outbox
-from orchestrator.run import Runner
+from orchestrator.run import Fresh, Runner
 from runtime import context, paging
 from runtime.database import Database
 from runtime.errors import MAPPINGS, WinnowError
@@ -31,9 +31,7 @@ _AUDITED_WITHIN_SECONDS = 1.0
 class ReportService(rpc.ReportServiceServicer):
     """The gRPC face of the orchestrator."""
 
-    def __init__(
-        self, database: Database, intake: Intake, runner: Runner, outbox: Outbox
-    ) -> None:
+    def __init__(self, database: Database, intake: Intake, runner: Runner, outbox: Outbox) -> None:
         self._database = database
         self._intake = intake
         self._runner = runner
@@ -42,19 +40,28 @@ class ReportService(rpc.ReportServiceServicer):
     async def SubmitReport(
         self, request_iterator: AsyncIterator[pb.SubmitReportRequest], _context: Any
     ) -> pb.SubmitReportResponse:
-        report_id, header = await self._intake.receive(request_iterator)
-        structlog.contextvars.bind_contextvars(report_id=str(report_id))
+        report, raw, header = await self._intake.receive(request_iterator)
+        report_id = uuid.UUID(report.report_id)
+        structlog.contextvars.bind_contextvars(report_id=report.report_id)
         self._outbox.ring()
-        tenant = context.tenant.get()
-        task = self._runner.start(report_id, tenant, context.request_id.get())
-        if header.wait:
-            # The report finishes whether or not the caller stays to see it.
-            await asyncio.shield(task)
-            await self._outbox.flushed(_AUDITED_WITHIN_SECONDS)
-        report = await self._database.run(store.get, report_id, tenant)
-        if header.wait and report.status == states.ERROR:
-            raise _failure(report)
-        return pb.SubmitReportResponse(report=report)
+        task = self._runner.start(
+            report_id, context.tenant.get(), context.request_id.get(), Fresh(report, raw)
+        )
+        if not header.wait:
+            return pb.SubmitReportResponse(report=report)
+        # The report finishes whether or not the caller stays to see it.
+        ended = await asyncio.shield(task)
+        if ended is None:
+            raise WinnowError(
+                "DATABASE_UNAVAILABLE",
+                "the report is kept and will be taken up again",
+                retry_after=30.0,
+                report_id=report.report_id,
+            )
+        await self._outbox.shipped(ended.round, _AUDITED_WITHIN_SECONDS)
+        if ended.report.status == states.ERROR:
+            raise _failure(ended.report)
+        return pb.SubmitReportResponse(report=ended.report)
 
     async def GetReport(self, request: pb.GetReportRequest, _context: Any) -> pb.GetReportResponse:
         report_id, tenant = uuid.UUID(request.report_id), context.tenant.get()
@@ -113,8 +120,7 @@ class ReportService(rpc.ReportServiceServicer):
     ) -> pb.CancelReportResponse:
         report_id, tenant = uuid.UUID(request.report_id), context.tenant.get()
         await self._database.run(store.get, report_id, tenant)
-        await self._runner.cancel(report_id, tenant)
-        report = await self._database.run(store.get, report_id, tenant)
+        report = await self._runner.cancel(report_id, tenant)
         return pb.CancelReportResponse(report=report)
 
     async def WatchReport(

@@ -8,7 +8,8 @@ Findings and verdicts are in store_findings.py.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict
@@ -34,12 +35,13 @@ def create(
     size: int,
     chunks: Iterable[tuple[int, bytes]],
     events: Iterable[Envelope],
-) -> None:
+) -> Report:
     """Makes a report durable: its row, the rest of its sealed chunks, its event."""
     put_chunks(connection, report_id, tenant, chunks)
     at = now()
-    connection.execute(
-        insert(reports).values(
+    row = connection.execute(
+        insert(reports)
+        .values(
             report_id=report_id,
             tenant_id=tenant,
             status=states.CREATED,
@@ -54,8 +56,10 @@ def create(
             created_at=at,
             updated_at=at,
         )
-    )
+        .returning(reports)
+    ).one()
     put_events(connection, events)
+    return _report(row)
 
 
 def put_chunks(
@@ -116,11 +120,6 @@ def drop_events(connection: Connection, sequences: list[int]) -> None:
     connection.execute(delete(outbox).where(outbox.c.seq.in_(sequences)))
 
 
-def last_event(connection: Connection) -> int:
-    """The newest number in the outbox; 0 if it is empty."""
-    return connection.execute(select(func.max(outbox.c.seq))).scalar() or 0
-
-
 def get(connection: Connection, report_id: uuid.UUID, tenant: str) -> Report:
     """A report.
 
@@ -131,9 +130,7 @@ def get(connection: Connection, report_id: uuid.UUID, tenant: str) -> Report:
         select(reports).where(reports.c.report_id == report_id, reports.c.tenant_id == tenant)
     ).first()
     if row is None:
-        raise WinnowError(
-            "REPORT_NOT_FOUND", "no report has this id", report_id=str(report_id)
-        )
+        raise WinnowError("REPORT_NOT_FOUND", "no report has this id", report_id=str(report_id))
     return _report(row)
 
 
@@ -192,29 +189,61 @@ def set_format(
 def advance(
     connection: Connection,
     report_id: uuid.UUID,
-    steps: Iterable[ReportStatus.ValueType],
+    path: Sequence[ReportStatus.ValueType],
     events: Iterable[Envelope],
     **values: Any,
-) -> None:
-    """Moves a report on, one or more states, with its events.
+) -> Report:
+    """Moves a report along `path`, from its first state to its last, with its events.
 
     Raises:
-        WinnowError: REPORT_STATE if it may not go there (it was cancelled, say).
+        WinnowError: REPORT_STATE if there is no such way, or if the report is not
+            where the path begins any more (it was cancelled, say).
     """
-    current = connection.execute(
-        select(reports.c.status).where(reports.c.report_id == report_id).with_for_update()
-    ).scalar_one()
-    for step in steps:
-        current = states.advance(current, step)
-    at = now()
-    if current in states.ENDED:
-        values["finished_at"] = at
-    connection.execute(
-        update(reports)
-        .where(reports.c.report_id == report_id)
-        .values(status=current, updated_at=at, **values)
+    for now_, to in pairwise(path):
+        states.advance(now_, to)
+    return _move(connection, report_id, path[:1], path[-1], events, **values)
+
+
+def fail(
+    connection: Connection, report_id: uuid.UUID, error: WinnowError, events: Iterable[Envelope]
+) -> Report:
+    """Ends a report as error, wherever it is.
+
+    Raises:
+        WinnowError: REPORT_STATE if it has ended already.
+    """
+    return _move(
+        connection,
+        report_id,
+        states.UNFINISHED,
+        states.ERROR,
+        events,
+        error_reason=error.reason,
+        error_message=error.message,
     )
+
+
+def _move(
+    connection: Connection,
+    report_id: uuid.UUID,
+    origins: Iterable[ReportStatus.ValueType],
+    to: ReportStatus.ValueType,
+    events: Iterable[Envelope],
+    **values: Any,
+) -> Report:
+    at = now()
+    if to in states.ENDED:
+        values["finished_at"] = at
+    row = connection.execute(
+        update(reports)
+        .where(reports.c.report_id == report_id, reports.c.status.in_(origins))
+        .values(status=to, updated_at=at, **values)
+        .returning(reports)
+    ).first()
+    if row is None:
+        raise WinnowError("REPORT_STATE", "the report has ended already", status="ended")
     put_events(connection, events)
+    return _report(row)
 
 
 def _report(row: Row[Any]) -> Report:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, Select, and_, delete, func, select
+from sqlalchemy.dialects.postgresql import distinct_on
 from winnow.finding.v1.finding_batch_pb2 import FindingBatch
 from winnow.finding.v1.finding_pb2 import Finding, FindingKind
 from winnow.finding.v1.verdict_pb2 import Risk, Verdict, VerdictBatch, VerdictSource
@@ -65,9 +66,7 @@ def put(
         rows = _finding_rows(report_id, tenant, batches)
         copy_rows(connection, _FINDINGS, _FINDINGS_TYPES, rows)
     if rejected:
-        refused = (
-            (report_id, item.ordinal, tenant, item.SerializeToString()) for item in rejected
-        )
+        refused = ((report_id, item.ordinal, tenant, item.SerializeToString()) for item in rejected)
         copy_rows(connection, _REJECTIONS, _REJECTIONS_TYPES, refused)
     if judged:
         copy_rows(connection, _VERDICTS, _VERDICTS_TYPES, _verdict_rows(report_id, tenant, judged))
@@ -138,9 +137,7 @@ def resume_point(connection: Connection, report_id: uuid.UUID) -> int:
     return following
 
 
-def unjudged(
-    connection: Connection, report_id: uuid.UUID, after: int, limit: int
-) -> FindingBatch:
+def unjudged(connection: Connection, report_id: uuid.UUID, after: int, limit: int) -> FindingBatch:
     """Stored findings without a verdict, by ordinal: where a cut run goes on."""
     query = (
         select(findings.c.message)
@@ -169,7 +166,7 @@ def risks(connection: Connection, report_id: uuid.UUID) -> RiskSummary:
     """Findings by the risk of their latest verdict."""
     latest = (
         select(verdicts.c.risk)
-        .distinct(verdicts.c.ordinal)
+        .ext(distinct_on(verdicts.c.ordinal))
         .where(verdicts.c.report_id == report_id)
         .order_by(verdicts.c.ordinal, verdicts.c.revision.desc())
         .subquery("latest")

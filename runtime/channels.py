@@ -7,7 +7,8 @@ their readers use `runtime.streams.idle` instead.
 
 from __future__ import annotations
 
-from typing import TypedDict
+from collections.abc import Coroutine
+from typing import Any, TypedDict
 
 import grpc
 
@@ -41,3 +42,44 @@ class Call(TypedDict):
 def call(timeout: float | None = UNARY_TIMEOUT) -> Call:
     """Keyword arguments of every call: the caller's context, and seconds to the deadline."""
     return {"metadata": outgoing(), "timeout": timeout}
+
+
+class PeerStatus:
+    """The status that a peer ended a call with, whatever becomes of the last write.
+
+    A write under way when the peer ends a call fails, and grpc.aio (1.85) then
+    replaces the peer's status by an INTERNAL of its own (grpc/grpc#36066). A
+    peer that refuses an upload early would lose its reason that way.
+
+    Args:
+        call: a call that streams its request.
+    """
+
+    def __init__(self, call: Any) -> None:
+        self._error: grpc.aio.AioRpcError | None = None
+        call.add_done_callback(self._note)
+
+    def of(self, error: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError:
+        """The peer's own error if there was one, else the given one."""
+        return self._error or error
+
+    def _note(self, call: Any) -> None:
+        trailers = _now(call.trailing_metadata())
+        # Errors of ours carry their reason in the trailers; grpc's own have none.
+        if trailers and self._error is None:
+            self._error = grpc.aio.AioRpcError(
+                _now(call.code()),
+                grpc.aio.Metadata(),
+                trailers,
+                _now(call.details()),
+            )
+
+
+def _now(ready: Coroutine[Any, Any, Any]) -> Any:
+    """The result of a coroutine that has nothing to wait for."""
+    try:
+        ready.send(None)
+    except StopIteration as done:
+        return done.value
+    ready.close()
+    raise AssertionError("the call is not done")

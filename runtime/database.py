@@ -43,7 +43,6 @@ class Database:
             pool_size=connections,
             max_overflow=0,
             pool_timeout=5.0,
-            pool_pre_ping=True,
             hide_parameters=True,
             connect_args={
                 "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS} "

@@ -4,10 +4,8 @@
 2. deadline: what the caller has left bounds a unary handler;
 3. validation: protovalidate rules of headers and unary requests;
 4. the handler;
-5. errors: what the caller still sends is read and dropped (a grpc.aio client
-   whose write fails reports that instead of our status), then `WinnowError`
-   becomes a rich status; anything else is a defect and becomes INTERNAL with an
-   id that the log line carries, and nothing else.
+5. errors: `WinnowError` to a rich status; anything else is a defect and becomes
+   INTERNAL with an id that the log line carries, and nothing else.
 
 Handlers that stream may be async generators or, like the standard health
 service's Watch, coroutines that write: both shapes are kept.
@@ -16,7 +14,6 @@ service's Watch, coroutines that write: both shapes are kept.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
@@ -38,8 +35,6 @@ _Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHand
 
 # Infrastructure calls are frequent and dull.
 _QUIET = ("/grpc.health.", "/grpc.reflection.")
-_DRAIN_SECONDS = 5.0
-_DRAIN_PAUSE_SECONDS = 0.1
 
 
 def validate(message: Message) -> None:
@@ -97,9 +92,8 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
 class _Scope:
     """One call: its context, its log line, its way out."""
 
-    def __init__(self, method: str, request: Any, streamed: bool, servicer_context: Any) -> None:
+    def __init__(self, method: str, servicer_context: Any) -> None:
         self._method = method
-        self._requests = request if streamed else None
         self._context = servicer_context
         self._started = time.perf_counter()
         context.enter(servicer_context.invocation_metadata() or ())
@@ -123,8 +117,6 @@ class _Scope:
                 "INTERNAL", f"internal error {error_id}; the log has it", error_id=error_id
             )
         self.done("error", reason=error.reason)
-        if self._requests is not None:
-            await _drain(self._requests)
         await self._context.abort_with_status(rpc_status.to_status(to_status(error)))
         raise AssertionError("abort_with_status returned")
 
@@ -133,17 +125,9 @@ class _Scope:
         return left
 
 
-async def _drain(requests: Any) -> None:
-    """Drops what still comes, until the stream ends or pauses."""
-    until = time.monotonic() + _DRAIN_SECONDS
-    with contextlib.suppress(Exception):
-        while time.monotonic() < until:
-            await asyncio.wait_for(anext(requests), _DRAIN_PAUSE_SECONDS)
-
-
 def _unary(method: str, inner: Callable[..., Any], streamed: bool) -> Callable[..., Any]:
     async def handle(request: Any, servicer_context: Any) -> Any:
-        scope = _Scope(method, request, streamed, servicer_context)
+        scope = _Scope(method, servicer_context)
         try:
             if not streamed:
                 validate(request)
@@ -165,7 +149,7 @@ def _unary(method: str, inner: Callable[..., Any], streamed: bool) -> Callable[.
 
 def _streaming(method: str, inner: Callable[..., Any], streamed: bool) -> Callable[..., Any]:
     async def handle(request: Any, servicer_context: Any) -> AsyncIterator[Any]:
-        scope = _Scope(method, request, streamed, servicer_context)
+        scope = _Scope(method, servicer_context)
         try:
             if not streamed:
                 validate(request)

@@ -9,11 +9,11 @@ from fastapi import APIRouter, Request, Response
 from starlette.exceptions import HTTPException
 
 from gateway import answers, docs
-from gateway.backends import ORCHESTRATOR, PeerStatus, backends, calling
+from gateway.backends import ORCHESTRATOR, backends, calling
 from gateway.envelope import Body
 from gateway.query import unknown
 from gateway.translate import to_json
-from runtime.channels import call
+from runtime.channels import PeerStatus, call
 from runtime.errors import WinnowError
 from winnow.report.v1.report_service_pb2 import (
     ReportDeclaration,

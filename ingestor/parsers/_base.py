@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ingestor.framing import Source
 from ingestor.records import Record
@@ -44,8 +45,9 @@ class Parser:
 _KEY = re.compile(rb'(?<!\\)"([\w$.-]{1,64})"\s*:')
 
 
-def unescaped_keys(head: bytes) -> set[bytes]:
+@lru_cache(maxsize=2)  # every parser asks about the same head
+def unescaped_keys(head: bytes) -> frozenset[bytes]:
     """Names that stand as members of JSON objects. In a string's content the
     quotes are escaped, so a report quoted inside another one does not count.
     """
-    return set(_KEY.findall(head))
+    return frozenset(_KEY.findall(head))

@@ -75,7 +75,7 @@ async def test_answer_is_cut_short_if_a_page_fails(client: httpx.AsyncClient, re
 
 
 @pytest.mark.parametrize("tail", ["", "/findings", "/events", "/events/stream"])
-@pytest.mark.parametrize("identifier", [str(uuid7()), "x", "%00", SECRET])
+@pytest.mark.parametrize("identifier", ["0198c5a0-0000-7000-8000-000000000000", "x", "%00", SECRET])
 async def test_unknown_report_is_404(client: httpx.AsyncClient, tail: str, identifier: str) -> None:
     answer = await client.get(f"/reports/{identifier}{tail}")
     assert answer.status_code == 404

@@ -7,6 +7,7 @@ import asyncio
 import grpc
 import pytest
 
+from runtime.channels import PeerStatus
 from runtime.errors import WinnowError, from_rpc
 from tests.fixtures import expected, load_report
 from tests.orchestrator.conftest import House, upload
@@ -45,9 +46,11 @@ async def submit(house: House, report: bytes, scanner: str = "", **more) -> Repo
 
 
 async def failing(house: House, report: bytes, scanner: str = "", **more) -> WinnowError:
+    call = house.reports.SubmitReport(upload(report, scanner, **more))
+    status = PeerStatus(call)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await house.reports.SubmitReport(upload(report, scanner, **more))
-    return from_rpc(caught.value, "orchestrator")
+        await call
+    return from_rpc(status.of(caught.value), "orchestrator")
 
 
 async def events(house: House, report_id: str) -> list:
@@ -213,6 +216,13 @@ async def test_a_cut_upload_leaves_nothing(house, database) -> None:
         ).scalar()
     )
     assert orphans == 0
+
+
+async def test_a_large_report_that_is_refused_early_keeps_its_reason(house) -> None:
+    """The ingestor refuses at the first bytes, while the rest is still being written."""
+    for _ in range(10):
+        error = await failing(house, load_report("gitleaks.git.json") * 200, "trufflehog")
+        assert error.reason == "SCANNER_MISMATCH"
 
 
 async def test_a_size_that_does_not_fit_is_refused(house) -> None:

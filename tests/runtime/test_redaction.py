@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -97,7 +98,7 @@ ENCODINGS: list[Any] = [
     lambda v: quote(v, safe=""),
     quote,
     quote_plus,
-    lambda v: quote(v, safe="").replace("%2F", "%2f"),
+    lambda v: re.sub("%..", lambda m: m[0].lower(), quote(v, safe="")),
     lambda v: v.encode().hex(),
     lambda v: v.encode().hex().upper(),
     lambda v: base64.b64encode(v.encode()).decode(),
