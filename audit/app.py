@@ -25,12 +25,12 @@ class AuditSettings(Settings):
 def build(settings: AuditSettings) -> Service:
     """Wires the service; nothing listens yet."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from winnow.audit.v1 import audit_service_pb2 as pb
-    from winnow.audit.v1 import audit_service_pb2_grpc as rpc
 
     from audit.service import AuditService
     from runtime.database import Database
     from runtime.server import Service
+    from winnow.audit.v1 import audit_service_pb2 as pb
+    from winnow.audit.v1 import audit_service_pb2_grpc as rpc
 
     database = Database(settings.database_url.get_secret_value(), connections=4)
     key = Ed25519PrivateKey.from_private_bytes(settings.audit_signing_key.get_secret_value())

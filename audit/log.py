@@ -17,6 +17,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from google.protobuf.struct_pb2 import Struct
+
 from winnow.event.v1.envelope_pb2 import Envelope, EventSeverity
 
 ORIGIN = "winnow/audit"

@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from winnow.audit.v1 import audit_service_pb2 as pb
-from winnow.audit.v1 import audit_service_pb2_grpc as rpc
 
 from audit import log, store
 from runtime import context, paging
 from runtime.database import Database
 from runtime.errors import WinnowError
+from winnow.audit.v1 import audit_service_pb2 as pb
+from winnow.audit.v1 import audit_service_pb2_grpc as rpc
 
 _PAGE = 100
 _WATCH_SECONDS = 0.5

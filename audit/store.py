@@ -12,13 +12,13 @@ import uuid
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Connection, func, select, text
 from sqlalchemy.dialects.postgresql import insert
-from winnow.audit.v1.audit_event_pb2 import AuditEvent, Checkpoint
-from winnow.event.v1.envelope_pb2 import Envelope
 
 from audit import log
 from audit.tables import checkpoints, events
 from runtime.clock import now
 from runtime.errors import WinnowError
+from winnow.audit.v1.audit_event_pb2 import AuditEvent, Checkpoint
+from winnow.event.v1.envelope_pb2 import Envelope
 
 _APPEND_LOCK = 0x41554449
 
@@ -130,9 +130,7 @@ def index_of(connection: Connection, event_id: uuid.UUID, tenant: str) -> int:
         WinnowError: AUDIT_NOT_FOUND.
     """
     found = connection.execute(
-        select(events.c.sequence).where(
-            events.c.event_id == event_id, events.c.tenant_id == tenant
-        )
+        select(events.c.sequence).where(events.c.event_id == event_id, events.c.tenant_id == tenant)
     ).scalar()
     if found is None:
         raise WinnowError("AUDIT_NOT_FOUND", "no event has this id")

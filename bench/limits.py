@@ -18,7 +18,7 @@ import msgspec
 import psycopg
 from psycopg.types.json import Jsonb
 
-from bench.measure import Figures, measure, cpu_seconds
+from bench.measure import Figures, cpu_seconds, measure
 
 
 class GitleaksFinding(msgspec.Struct, gc=False):

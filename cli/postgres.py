@@ -18,6 +18,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import psycopg
@@ -219,7 +220,7 @@ class Postgres:
                 raise PostgresError(f"PostgreSQL did not start; its log is {log_file}")
             time.sleep(0.01)
 
-    def _as_owner(self) -> dict[str, object]:
+    def _as_owner(self) -> dict[str, Any]:
         if self._owner is None:
             return {}
         return {"user": self._owner.pw_uid, "group": self._owner.pw_gid, "extra_groups": []}
@@ -231,7 +232,7 @@ class Postgres:
             capture_output=True,
             cwd="/",
             env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"},
-            **self._as_owner(),  # type: ignore[arg-type]
+            **self._as_owner(),
         )
 
     def _connect(self, database: str) -> psycopg.Connection[tuple[object, ...]]:

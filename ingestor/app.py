@@ -24,12 +24,11 @@ class IngestorSettings(Settings):
 
 def build(settings: IngestorSettings) -> Service:
     """Wires the service; nothing listens yet."""
-    from winnow.ingest.v1 import ingest_service_pb2 as pb
-    from winnow.ingest.v1 import ingest_service_pb2_grpc as rpc
-
     from ingestor.parsing import IngestKeys
     from ingestor.service import IngestService
     from runtime.server import Service
+    from winnow.ingest.v1 import ingest_service_pb2 as pb
+    from winnow.ingest.v1 import ingest_service_pb2_grpc as rpc
 
     servicer = IngestService(
         IngestKeys(

@@ -161,7 +161,7 @@ class Protector:
             not text.isprintable()
             or (value and _repeats(text, value))
             or (len(text) > _MAX_TEXT and _too_long(record))
-            or any(_repeats(text, secret) for secret in record.secrets)
+            or (record.secrets and any(_repeats(text, secret) for secret in record.secrets))
         )
         if odd:
             values = (value, *record.secrets)

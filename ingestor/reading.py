@@ -224,9 +224,9 @@ class Reader:
                 too_long = bound or len(buffer) - pos > MAX_RECORD
                 if "truncated" in text and not too_long and self._more():
                     continue
-                return self._odd(resync)
+                return self._odd(resync, bound.end() - pos if bound else _WINDOW)
             except RecursionError:
-                return self._odd(resync)
+                return self._odd(resync, bound.end() - pos if bound else _WINDOW)
             return self._taken(end)
 
     def _taken(self, end: int) -> bytes | Rejected:
@@ -237,14 +237,18 @@ class Reader:
             return reject("TOO_LARGE", _TOO_LARGE, at_byte=at_byte)
         return value
 
-    def _odd(self, resync: re.Pattern[bytes]) -> bytes | Rejected:
+    def _odd(self, resync: re.Pattern[bytes], window: int) -> bytes | Rejected:
         """A value that does not decode: its bytes if its brackets say where it
         ends, otherwise its rejection, with the position at the next record.
+
+        Args:
+            resync: as for `_value`.
+            window: bytes to look at first.
         """
         at_byte = self._base + self._pos
         if self._buffer[self._pos] not in b'{["':
             return self._taken(self._scalar_end())
-        structure, at, window = Structure(), self._pos, _WINDOW
+        structure, at = Structure(), self._pos
         while True:
             end = min(len(self._buffer), self._pos + window)
             at, state = structure.feed(self._buffer, at, end)

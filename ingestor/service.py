@@ -14,14 +14,13 @@ from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from winnow.ingest.v1 import ingest_service_pb2 as pb
-from winnow.ingest.v1 import ingest_service_pb2_grpc as rpc
-from winnow.ingest.v1.format_pb2 import Format
-
 from ingestor.parsers import PARSERS
 from ingestor.parsing import IngestKeys, read_report
 from runtime.errors import WinnowError
 from runtime.interceptors import validate
+from winnow.ingest.v1 import ingest_service_pb2 as pb
+from winnow.ingest.v1 import ingest_service_pb2_grpc as rpc
+from winnow.ingest.v1.format_pb2 import Format
 
 _CHUNKS_AHEAD = 4
 _RESPONSES_AHEAD = 4

@@ -30,9 +30,7 @@ def upgrade(url: str) -> str:
     """
     config = _config()
     head = ScriptDirectory.from_config(config).get_current_head() or ""
-    engine = create_engine(
-        make_url(url).set(drivername="postgresql+psycopg"), hide_parameters=True
-    )
+    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"), hide_parameters=True)
     try:
         with engine.begin() as connection:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})

@@ -28,12 +28,6 @@ class OrchestratorSettings(Settings):
 
 def build(settings: OrchestratorSettings) -> Service:
     """Wires the service; nothing listens yet."""
-    from winnow.audit.v1.audit_service_pb2_grpc import AuditServiceStub
-    from winnow.ingest.v1.ingest_service_pb2_grpc import IngestServiceStub
-    from winnow.moderate.v1.moderate_service_pb2_grpc import ModerateServiceStub
-    from winnow.report.v1 import report_service_pb2 as pb
-    from winnow.report.v1 import report_service_pb2_grpc as rpc
-
     from orchestrator import store
     from orchestrator.intake import Intake
     from orchestrator.outbox import Outbox
@@ -43,6 +37,11 @@ def build(settings: OrchestratorSettings) -> Service:
     from runtime.clock import uuid7
     from runtime.database import Database
     from runtime.server import Service
+    from winnow.audit.v1.audit_service_pb2_grpc import AuditServiceStub
+    from winnow.ingest.v1.ingest_service_pb2_grpc import IngestServiceStub
+    from winnow.moderate.v1.moderate_service_pb2_grpc import ModerateServiceStub
+    from winnow.report.v1 import report_service_pb2 as pb
+    from winnow.report.v1 import report_service_pb2_grpc as rpc
 
     database = Database(settings.database_url.get_secret_value(), connections=8)
     key = settings.sealing_key.get_secret_value()

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import re
 
-from winnow.report.v1.report_pb2 import ReportSource
-from winnow.report.v1.report_service_pb2 import ReportDeclaration
-
 from runtime.errors import WinnowError
 from runtime.interceptors import validate
 from runtime.redaction import redact
+from winnow.report.v1.report_pb2 import ReportSource
+from winnow.report.v1.report_service_pb2 import ReportDeclaration
 
 _USERINFO = re.compile(r"(?<=//)[^/@\s]*@")
 _SCP = re.compile(r"\A(?:[\w.-]+@)?([\w.-]+):(?!//)(.+)\Z")

@@ -8,10 +8,9 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from winnow.event.v1.envelope_pb2 import Envelope, EventSeverity
-
 from runtime import context
 from runtime.clock import uuid7
+from winnow.event.v1.envelope_pb2 import Envelope, EventSeverity
 
 REPORT_CREATED = "REPORT_CREATED"
 REPORT_INGESTED = "REPORT_INGESTED"
@@ -27,14 +26,11 @@ _SERVICE = {REPORT_INGESTED: "ingestor", REPORT_MODERATED: "moderator"}
 _REPEATED = frozenset({REPORT_VIEWED})
 
 
-def report_event(
-    event_type: str, report_id: uuid.UUID, tenant: str, request_id: str = "", **payload: Any
-) -> Envelope:
+def report_event(event_type: str, report_id: uuid.UUID, tenant: str, **payload: Any) -> Envelope:
     """An envelope about a report.
 
     Args:
         event_type: one of the names above.
-        request_id: the request that led to it; the current one if empty.
         payload: ids, counts, and objects of them.
     """
     event_id = uuid7()
@@ -42,7 +38,7 @@ def report_event(
         event_id=str(event_id),
         event_type=event_type,
         tenant_id=tenant,
-        request_id=request_id or context.request_id.get(),
+        request_id=context.request_id.get(),
         subject=f"reports/{report_id}",
         severity=(
             EventSeverity.EVENT_SEVERITY_ERROR

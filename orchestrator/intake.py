@@ -13,12 +13,7 @@ import uuid
 from collections.abc import AsyncIterator
 
 import zstandard
-from winnow.report.v1.report_pb2 import Report
-from winnow.report.v1.report_service_pb2 import (
-    ReportDeclaration,
-    SubmitReportHeader,
-    SubmitReportRequest,
-)
+from sqlalchemy import Connection
 
 from orchestrator import declaration, events, store
 from runtime import context
@@ -26,6 +21,12 @@ from runtime.clock import uuid7
 from runtime.database import Database
 from runtime.errors import WinnowError
 from runtime.sealing import RAW_REPORT, Sealer
+from winnow.report.v1.report_pb2 import Report
+from winnow.report.v1.report_service_pb2 import (
+    ReportDeclaration,
+    SubmitReportHeader,
+    SubmitReportRequest,
+)
 
 CHUNK_BYTES = 1 << 20
 # Level 1: the fastest; a report is written once and rarely read.
@@ -160,13 +161,12 @@ class _Upload:
         while len(self._buffer) > CHUNK_BYTES:
             piece = bytes(self._buffer[:CHUNK_BYTES])
             del self._buffer[:CHUNK_BYTES]
-            seq = self._stored
+            await self._database.run(self._put, self._stored, piece)
             self._stored += 1
-            await self._database.run(
-                lambda connection, seq=seq, piece=piece: store.put_chunks(
-                    connection, self._report_id, self._tenant, [self._raw.seal(seq, piece)]
-                )
-            )
+
+    def _put(self, connection: Connection, seq: int, piece: bytes) -> None:
+        sealed = self._raw.seal(seq, piece)
+        store.put_chunks(connection, self._report_id, self._tenant, [sealed])
 
     def check_size(self, said: int) -> None:
         if said != self._size:

@@ -11,14 +11,14 @@ import contextlib
 from typing import Any
 
 import grpc
-from winnow.audit.v1.audit_service_pb2 import AppendEventsRequest
-from winnow.audit.v1.audit_service_pb2_grpc import AuditServiceStub
 
 from orchestrator import store
 from runtime.channels import call
 from runtime.database import Database
 from runtime.errors import from_rpc
 from runtime.log import get_logger
+from winnow.audit.v1.audit_service_pb2 import AppendEventsRequest
+from winnow.audit.v1.audit_service_pb2_grpc import AuditServiceStub
 
 _log = get_logger()
 

@@ -16,6 +16,12 @@ from typing import Any, NamedTuple
 
 import grpc
 from sqlalchemy import Connection
+
+from orchestrator import store, store_findings
+from runtime.channels import PeerStatus, call
+from runtime.database import Database
+from runtime.errors import WinnowError, from_rpc
+from runtime.streams import Credits, idle
 from winnow.finding.v1.finding_batch_pb2 import FindingBatch
 from winnow.finding.v1.verdict_pb2 import Risk, VerdictBatch
 from winnow.ingest.v1.format_pb2 import DetectedFormat
@@ -28,12 +34,6 @@ from winnow.moderate.v1.moderate_service_pb2 import (
 )
 from winnow.moderate.v1.moderate_service_pb2_grpc import ModerateServiceStub
 from winnow.report.v1.report_progress_pb2 import ReportProgress
-
-from orchestrator import store, store_findings
-from runtime.channels import PeerStatus, call
-from runtime.database import Database
-from runtime.errors import WinnowError, from_rpc
-from runtime.streams import Credits, idle
 
 UNANSWERED_BATCHES = 16
 # A parser on a slow disk, a model on a busy machine: silence this long is death.

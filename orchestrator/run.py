@@ -14,13 +14,6 @@ from typing import Any, NamedTuple
 
 import structlog
 from sqlalchemy import Connection
-from winnow.finding.v1.verdict_pb2 import VerdictBatch
-from winnow.ingest.v1.ingest_service_pb2 import IngestHeader
-from winnow.ingest.v1.ingest_service_pb2_grpc import IngestServiceStub
-from winnow.moderate.v1.moderate_service_pb2 import ModerateHeader
-from winnow.moderate.v1.moderate_service_pb2_grpc import ModerateServiceStub
-from winnow.report.v1.report_pb2 import Report
-from winnow.report.v1.report_progress_pb2 import ReportProgress
 
 from orchestrator import events, states, store, store_findings
 from orchestrator.intake import RawReport
@@ -30,6 +23,13 @@ from runtime import context
 from runtime.database import Database
 from runtime.errors import WinnowError
 from runtime.log import get_logger
+from winnow.finding.v1.verdict_pb2 import VerdictBatch
+from winnow.ingest.v1.ingest_service_pb2 import IngestHeader
+from winnow.ingest.v1.ingest_service_pb2_grpc import IngestServiceStub
+from winnow.moderate.v1.moderate_service_pb2 import ModerateHeader
+from winnow.moderate.v1.moderate_service_pb2_grpc import ModerateServiceStub
+from winnow.report.v1.report_pb2 import Report
+from winnow.report.v1.report_progress_pb2 import ReportProgress
 
 _log = get_logger()
 

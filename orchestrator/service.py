@@ -8,10 +8,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import structlog
-from winnow.report.v1 import report_service_pb2 as pb
-from winnow.report.v1 import report_service_pb2_grpc as rpc
-from winnow.report.v1.report_pb2 import Report
-from winnow.report.v1.report_progress_pb2 import ReportProgress
 
 from orchestrator import events, states, store, store_findings
 from orchestrator.intake import Intake
@@ -20,6 +16,10 @@ from orchestrator.run import Fresh, Runner
 from runtime import context, paging
 from runtime.database import Database
 from runtime.errors import MAPPINGS, WinnowError
+from winnow.report.v1 import report_service_pb2 as pb
+from winnow.report.v1 import report_service_pb2_grpc as rpc
+from winnow.report.v1.report_pb2 import Report
+from winnow.report.v1.report_progress_pb2 import ReportProgress
 
 _REPORTS_PAGE = 50
 _FINDINGS_PAGE = 100

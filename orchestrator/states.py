@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from winnow.report.v1.report_pb2 import ReportStatus
-
 from runtime.errors import WinnowError
+from winnow.report.v1.report_pb2 import ReportStatus
 
 CREATED = ReportStatus.REPORT_STATUS_CREATED
 INGESTED = ReportStatus.REPORT_STATUS_INGESTED

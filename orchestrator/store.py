@@ -13,16 +13,23 @@ from itertools import pairwise
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
-from winnow.event.v1.envelope_pb2 import Envelope
-from winnow.report.v1.report_pb2 import Report, ReportError, ReportSource, ReportStatus
-from winnow.report.v1.report_service_pb2 import ReportDeclaration
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from orchestrator import declaration as declared
 from orchestrator import states
 from orchestrator.tables import outbox, raw_chunks, reports
 from runtime.clock import now
 from runtime.errors import WinnowError
+from winnow.event.v1.envelope_pb2 import Envelope
+from winnow.report.v1.report_pb2 import (
+    RecordCounts,
+    Report,
+    ReportError,
+    ReportSource,
+    ReportStatus,
+    RiskSummary,
+)
+from winnow.report.v1.report_service_pb2 import ReportDeclaration
 
 
 def create(
@@ -259,13 +266,13 @@ def _report(row: Row[Any]) -> Report:
         size_bytes=row.size_bytes,
         parser=row.parser,
         tenant_id=row.tenant_id,
-        records={
-            "read": row.records_read,
-            "findings": row.records_findings,
-            "merged": row.records_merged,
-            "rejected": row.records_rejected,
-        },
-        summary={"high": row.risk_high, "medium": row.risk_medium, "low": row.risk_low},
+        records=RecordCounts(
+            read=row.records_read,
+            findings=row.records_findings,
+            merged=row.records_merged,
+            rejected=row.records_rejected,
+        ),
+        summary=RiskSummary(high=row.risk_high, medium=row.risk_medium, low=row.risk_low),
         error=(
             ReportError(reason=row.error_reason, message=row.error_message)
             if row.error_reason

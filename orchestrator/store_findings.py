@@ -14,6 +14,10 @@ import msgspec
 from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, Select, and_, delete, func, select
 from sqlalchemy.dialects.postgresql import distinct_on
+
+from orchestrator.tables import findings, rejections, verdicts
+from runtime.clock import now
+from runtime.database import copy_rows
 from winnow.finding.v1.finding_batch_pb2 import FindingBatch
 from winnow.finding.v1.finding_pb2 import Finding, FindingKind
 from winnow.finding.v1.verdict_pb2 import Risk, Verdict, VerdictBatch, VerdictSource
@@ -21,26 +25,47 @@ from winnow.ingest.v1.rejected_pb2 import Rejected
 from winnow.report.v1.report_finding_pb2 import ReportFinding, ReportFindingDetail
 from winnow.report.v1.report_pb2 import RiskSummary
 
-from orchestrator.tables import findings, rejections, verdicts
-from runtime.clock import now
-from runtime.database import copy_rows
-
 _FINDINGS = (
     "COPY orchestrator.findings (report_id, ordinal, tenant_id, kind, rule_id, path, line,"
     " commit_id, validity, value_preview, value_fingerprint, message)"
     " FROM STDIN (FORMAT BINARY)"
 )
-_FINDINGS_TYPES = "uuid int8 text int2 text text int8 text int2 text bytea bytea".split()
+_FINDINGS_TYPES = [
+    "uuid",
+    "int8",
+    "text",
+    "int2",
+    "text",
+    "text",
+    "int8",
+    "text",
+    "int2",
+    "text",
+    "bytea",
+    "bytea",
+]
 _REJECTIONS = (
     "COPY orchestrator.rejections (report_id, ordinal, tenant_id, message)"
     " FROM STDIN (FORMAT BINARY)"
 )
-_REJECTIONS_TYPES = "uuid int8 text bytea".split()
+_REJECTIONS_TYPES = ["uuid", "int8", "text", "bytea"]
 _VERDICTS = (
     "COPY orchestrator.verdicts (report_id, ordinal, revision, tenant_id, risk, source,"
     " confidence, reason, inputs, decided_at, message) FROM STDIN (FORMAT BINARY)"
 )
-_VERDICTS_TYPES = "uuid int8 int2 text int2 int2 float8 text jsonb timestamptz bytea".split()
+_VERDICTS_TYPES = [
+    "uuid",
+    "int8",
+    "int2",
+    "text",
+    "int2",
+    "int2",
+    "float8",
+    "text",
+    "jsonb",
+    "timestamptz",
+    "bytea",
+]
 
 
 class Filters(NamedTuple):
@@ -172,7 +197,7 @@ def risks(connection: Connection, report_id: uuid.UUID) -> RiskSummary:
         .subquery("latest")
     )
     query = select(latest.c.risk, func.count()).group_by(latest.c.risk)
-    counts = {risk: count for risk, count in connection.execute(query)}
+    counts = dict(connection.execute(query).tuples().all())
     return RiskSummary(
         high=counts.get(Risk.RISK_HIGH, 0),
         medium=counts.get(Risk.RISK_MEDIUM, 0),

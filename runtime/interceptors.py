@@ -31,7 +31,7 @@ from runtime.errors import WinnowError, to_status
 from runtime.log import get_logger
 
 _log = get_logger()
-_Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]]
+_Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Any]]
 
 # Infrastructure calls are frequent and dull.
 _QUIET = ("/grpc.health.", "/grpc.reflection.")
@@ -47,7 +47,8 @@ def validate(message: Message) -> None:
         protovalidate.validate(message)
     except protovalidate.ValidationError as error:
         violation = error.violations[0].proto
-        field = ".".join(element.field_name for element in violation.field.elements)
+        elements = violation.field.elements if violation.field is not None else []
+        field = ".".join(element.field_name for element in elements)
         raise WinnowError(
             "INVALID_ARGUMENT",
             f"{field}: {violation.message}",

@@ -34,7 +34,6 @@ def decode(token: str, *query: object) -> str:
     if raw[:8] != _digest(query):
         raise WinnowError(
             "PAGE_TOKEN_INVALID",
-            "page_token is not one of ours, or was made with other filters; "
-            "begin again without it",
+            "page_token is not one of ours, or was made with other filters; begin again without it",
         )
     return position

@@ -13,8 +13,9 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from pathlib import Path
+
+import httpx
 
 ROOT = Path(__file__).resolve().parent.parent
 WINNOW = Path(sys.executable).parent / "winnow"
@@ -60,11 +61,10 @@ def main() -> None:
                 )
             say(f"$ winnow submit {name}")
             subprocess.run([WINNOW, "submit", "--server", url, path], check=False)
-        with urllib.request.urlopen(f"{url}/reports?page_size=1") as answer:
-            report_id = json.load(answer)["reports"][0]["report_id"]
+        newest = httpx.get(f"{url}/reports?page_size=1").json()
+        report_id = newest["reports"][0]["report_id"]
         say(f"$ curl {url}/reports/{report_id}")
-        with urllib.request.urlopen(f"{url}/reports/{report_id}") as answer:
-            report = json.load(answer)
+        report = httpx.get(f"{url}/reports/{report_id}").json()
         shown = len(report["findings"])
         report["findings"] = report["findings"][:2]
         print(json.dumps(report, indent=2, ensure_ascii=False))

@@ -24,9 +24,7 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as folder:
         descriptors = Path(folder, "in.binpb")
-        descriptors.write_bytes(
-            FileDescriptorSet(file=request.proto_file).SerializeToString()
-        )
+        descriptors.write_bytes(FileDescriptorSet(file=request.proto_file).SerializeToString())
         out = Path(folder, "out")
         out.mkdir()
         if wanted:
@@ -42,9 +40,7 @@ def main() -> None:
                 check=True,
             )
         for path in sorted(out.rglob("*.py")):
-            response.file.add(
-                name=path.relative_to(out).as_posix(), content=path.read_text()
-            )
+            response.file.add(name=path.relative_to(out).as_posix(), content=path.read_text())
     sys.stdout.buffer.write(response.SerializeToString())
 
 

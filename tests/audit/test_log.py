@@ -10,9 +10,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 from pymerkle import InmemoryTree
-from winnow.event.v1.envelope_pb2 import Envelope, EventSeverity
 
 from audit import log
+from winnow.event.v1.envelope_pb2 import Envelope, EventSeverity
 
 
 def _leaves(count: int) -> list[bytes]:

@@ -9,15 +9,15 @@ from collections.abc import AsyncIterator
 import grpc
 import pytest
 from sqlalchemy import text
-from winnow.audit.v1 import audit_service_pb2 as pb
-from winnow.audit.v1.audit_service_pb2_grpc import AuditServiceStub
-from winnow.event.v1.envelope_pb2 import Envelope
 
 from audit import log
 from audit.app import AuditSettings, build
 from runtime.clock import uuid7
 from runtime.errors import from_rpc
 from tests.harness import serving, settings
+from winnow.audit.v1 import audit_service_pb2 as pb
+from winnow.audit.v1.audit_service_pb2_grpc import AuditServiceStub
+from winnow.event.v1.envelope_pb2 import Envelope
 
 
 @pytest.fixture

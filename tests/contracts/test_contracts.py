@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from buf.validate import validate_pb2
 from protovalidate._gen.buf.validate import validate_pb
-from winnow.error.v1.error_reason_pb2 import ErrorReason
 
+from buf.validate import validate_pb2
 from runtime.errors import MAPPINGS
+from winnow.error.v1.error_reason_pb2 import ErrorReason
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from google.protobuf import json_format
 from google.protobuf.message import Message
+
 from winnow.event.v1.envelope_pb2 import Envelope
 from winnow.finding.v1.finding_pb2 import Finding, FindingKind
 from winnow.finding.v1.plain_evidence_pb2 import PlainEvidence

@@ -207,7 +207,7 @@ async def stack() -> AsyncIterator[Stack]:
     listener.bind(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(build(settings), log_config=None, access_log=False))
     serving = asyncio.create_task(server.serve([listener]))
-    while not server.started:  # noqa: ASYNC110 -- uvicorn has a flag, not an event
+    while not server.started:
         await asyncio.sleep(0.01)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     async with httpx.AsyncClient(base_url=url, timeout=30) as client:

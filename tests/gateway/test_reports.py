@@ -8,7 +8,6 @@ from typing import Any
 import httpx
 import pytest
 
-from runtime.clock import uuid7
 from winnow.finding.v1 import finding_pb2, verdict_pb2
 from winnow.report.v1 import report_pb2, report_service_pb2
 

@@ -161,7 +161,7 @@ async def test_client_that_leaves_cancels_the_call(stack: Any, body: bytes) -> N
     writer.write(head + body)
     await writer.drain()
     async with asyncio.timeout(5):
-        while not (stack.reports.uploads and stack.reports.uploads[0].data):  # noqa: ASYNC110
+        while not (stack.reports.uploads and stack.reports.uploads[0].data):
             await asyncio.sleep(0.01)
         writer.close()
         await stack.reports.uploads[0].over.wait()

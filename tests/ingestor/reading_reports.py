@@ -7,6 +7,8 @@ import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+from google.protobuf.json_format import MessageToDict
+
 from ingestor.parsing import IngestKeys, read_report
 from runtime.sealing import EVIDENCE, Sealer
 from winnow.finding.v1.finding_pb2 import Finding
@@ -162,3 +164,17 @@ def sarif(*results: Any, driver: str = "gitleaks", **run: Any) -> dict[str, Any]
 
 def dump(value: Any, **options: Any) -> bytes:
     return json.dumps(value, **options).encode()
+
+
+DRAWN = ("sealedEvidence", "valueFingerprint", "placeFingerprint", "occurrenceFingerprint")
+
+
+def golden(finding: Finding) -> dict[str, Any]:
+    """A finding without what differs from run to run or is a digest."""
+    fields = MessageToDict(finding)
+    return {name: value for name, value in fields.items() if name not in DRAWN}
+
+
+def only(report: Any) -> Finding:
+    [finding] = ingest(dump(report)).findings
+    return finding

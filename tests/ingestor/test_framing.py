@@ -217,3 +217,14 @@ def test_offsets_are_where_records_begin(records: list[Any], size: int, in_lines
     for number, raw in enumerate(source.records()):
         at = source.at_byte()
         assert data[at : at + len(raw)] == bytes(raw) == texts[number]
+
+
+@pytest.mark.parametrize("in_lines", [True, False])
+def test_many_records_without_an_end_are_each_looked_at_once(in_lines: bool) -> None:
+    """Each nests all that follow: read anew from each one, work would square."""
+    good, bad = b'{"id": 1, "a": []}', b'{"id": 2, "a": ['
+    between = b"\n" if in_lines else b","
+    data = between.join([good, *[bad] * 3000, good])
+    found = read(data if in_lines else b"[" + data + b"]")
+    assert found.count("SYNTAX") == 3000
+    assert found[0] == found[-1] == {"id": 1, "a": []}

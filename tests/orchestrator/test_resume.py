@@ -33,8 +33,8 @@ from winnow.ingest.v1.format_pb2 import DetectedFormat
 from winnow.ingest.v1.rejected_pb2 import Rejected, RejectedBatch, RejectReason
 from winnow.moderate.v1 import moderate_service_pb2 as moderate_pb
 from winnow.moderate.v1 import moderate_service_pb2_grpc as moderate_rpc
-from winnow.report.v1.report_pb2 import ReportStatus
 from winnow.report.v1 import report_service_pb2 as report_pb
+from winnow.report.v1.report_pb2 import ReportStatus
 from winnow.report.v1.report_service_pb2_grpc import ReportServiceStub
 
 BATCHES, SIZE = 40, 5
