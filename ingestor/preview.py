@@ -16,6 +16,7 @@ _PREFIXES = (
     *("shpat_", "shpca_", "shppa_", "shpss_", "dop_v1_", "doo_v1_", "dor_v1_", "dckr_pat_"),
     *("hvs.", "hvb.", "dapi", "AGE-SECRET-KEY-1", "ATATT3", "lin_api_", "glsa_", "NRAK-"),
 )
+_LONGEST = re.compile("|".join(re.escape(p) for p in sorted(_PREFIXES, key=len, reverse=True)))
 _PEM = re.compile(r"-----BEGIN (?:[A-Z0-9]+ ){0,4}PRIVATE KEY(?: BLOCK)?-----")
 _LEAST_HIDDEN = 8  # a prefix is shown only before at least so many characters
 
@@ -26,8 +27,8 @@ def preview(value: str, state: pb.ValueState.ValueType) -> str:
     """
     if state == pb.VALUE_STATE_PRESENT:
         prefix = ""
-        if value.startswith(_PREFIXES):
-            prefix = max((p for p in _PREFIXES if value.startswith(p)), key=len)
+        if value.startswith(_PREFIXES) and (longest := _LONGEST.match(value)):
+            prefix = longest[0]
         elif value.startswith("-----BEGIN ") and (header := _PEM.match(value)):
             prefix = header[0]
         if len(value) - len(prefix) < _LEAST_HIDDEN:

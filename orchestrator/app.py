@@ -31,6 +31,7 @@ def build(settings: OrchestratorSettings) -> Service:
     from orchestrator import store
     from orchestrator.intake import Intake
     from orchestrator.outbox import Outbox
+    from orchestrator.relay import Legs
     from orchestrator.run import Runner
     from orchestrator.service import ReportService
     from runtime.channels import dial
@@ -38,8 +39,6 @@ def build(settings: OrchestratorSettings) -> Service:
     from runtime.database import Database
     from runtime.server import Service
     from winnow.audit.v1.audit_service_pb2_grpc import AuditServiceStub
-    from winnow.ingest.v1.ingest_service_pb2_grpc import IngestServiceStub
-    from winnow.moderate.v1.moderate_service_pb2_grpc import ModerateServiceStub
     from winnow.report.v1 import report_service_pb2 as pb
     from winnow.report.v1 import report_service_pb2_grpc as rpc
 
@@ -56,8 +55,7 @@ def build(settings: OrchestratorSettings) -> Service:
     outbox = Outbox(database, AuditServiceStub(channels["audit"]))
     runner = Runner(
         database,
-        IngestServiceStub(channels["ingestor"]),
-        ModerateServiceStub(channels["moderator"]),
+        Legs(channels["ingestor"], channels["moderator"]),
         key,
         outbox,
     )

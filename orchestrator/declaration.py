@@ -14,7 +14,9 @@ from runtime.redaction import redact
 from winnow.report.v1.report_pb2 import ReportSource
 from winnow.report.v1.report_service_pb2 import ReportDeclaration
 
-_USERINFO = re.compile(r"(?<=//)[^/@\s]*@")
+# To the last @ before the path: a password may hold one.
+_USERINFO = re.compile(r"(?<=//)[^/\s]*@")
+_BARE_PASSWORD = re.compile(r"\A[^/\s:@]+:[^/\s]*@")
 _SCP = re.compile(r"\A(?:[\w.-]+@)?([\w.-]+):(?!//)(.+)\Z")
 _SCHEME = re.compile(r"\A[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _LIMIT = 512
@@ -47,10 +49,11 @@ def clean(declaration: ReportDeclaration) -> ReportDeclaration:
     """The declaration with secrets redacted."""
     source = declaration.source
     return ReportDeclaration(
-        scanner_type=_clean(declaration.scanner_type.strip().lower()),
-        report_format=_clean(declaration.report_format.strip().lower()),
+        # Redacted first: providers' tokens are known by their case.
+        scanner_type=_clean(declaration.scanner_type).strip().lower(),
+        report_format=_clean(declaration.report_format).strip().lower(),
         source=ReportSource(
-            repository=_clean(_USERINFO.sub("", source.repository)),
+            repository=_clean(_BARE_PASSWORD.sub("", _USERINFO.sub("", source.repository.strip()))),
             ref=_clean(source.ref),
             commit=_clean(source.commit),
             image=_clean(_USERINFO.sub("", source.image)),

@@ -25,14 +25,18 @@ from runtime.streams import Credits, idle
 from winnow.finding.v1.finding_batch_pb2 import FindingBatch
 from winnow.finding.v1.verdict_pb2 import Risk, VerdictBatch
 from winnow.ingest.v1.format_pb2 import DetectedFormat
-from winnow.ingest.v1.ingest_service_pb2 import IngestHeader, IngestRequest, IngestSummary
-from winnow.ingest.v1.ingest_service_pb2_grpc import IngestServiceStub
+from winnow.ingest.v1.ingest_service_pb2 import (
+    IngestHeader,
+    IngestRequest,
+    IngestResponse,
+    IngestSummary,
+)
 from winnow.ingest.v1.rejected_pb2 import Rejected
 from winnow.moderate.v1.moderate_service_pb2 import (
     ModerateHeader,
     ModerateRequest,
+    ModerateResponse,
 )
-from winnow.moderate.v1.moderate_service_pb2_grpc import ModerateServiceStub
 from winnow.report.v1.report_progress_pb2 import ReportProgress
 
 UNANSWERED_BATCHES = 16
@@ -40,6 +44,41 @@ UNANSWERED_BATCHES = 16
 IDLE_SECONDS = 60.0
 _QUEUED = 32
 _RESUMED_AT_ONCE = 256
+
+
+class Legs:
+    """The two calls that a relay joins.
+
+    `IngestResponse.batch` and `ModerateRequest.batch` have the same number and
+    type, so the bytes of a response that carries a batch are those of the request
+    that hands it on: they are forwarded as they came, and parsed once, to be stored.
+
+    Args:
+        ingestor, moderator: channels to the two services.
+    """
+
+    def __init__(self, ingestor: grpc.aio.Channel, moderator: grpc.aio.Channel) -> None:
+        self.ingest: Any = ingestor.stream_stream(
+            "/winnow.ingest.v1.IngestService/Ingest",
+            request_serializer=IngestRequest.SerializeToString,
+            response_deserializer=_Arrived.parse,
+        )
+        self.moderate: Any = moderator.stream_stream(
+            "/winnow.moderate.v1.ModerateService/Moderate",
+            request_serializer=bytes,
+            response_deserializer=ModerateResponse.FromString,
+        )
+
+
+class _Arrived(NamedTuple):
+    """A response of the ingestor, and the bytes that it was."""
+
+    response: IngestResponse
+    raw: bytes
+
+    @classmethod
+    def parse(cls, raw: bytes) -> _Arrived:
+        return cls(IngestResponse.FromString(raw), raw)
 
 
 class Source(NamedTuple):
@@ -106,23 +145,22 @@ class Relay:
     """One pass over a report: bytes to findings to verdicts.
 
     Args:
-        ingestor, moderator: stubs of the two services.
+        legs: the calls to join.
         writer: stores what passes.
         progress: counted up as things pass.
     """
 
     def __init__(
         self,
-        ingestor: IngestServiceStub,
-        moderator: ModerateServiceStub,
+        legs: Legs,
         writer: Writer,
         progress: ReportProgress,
     ) -> None:
-        self._ingestor: Any = ingestor
-        self._moderator: Any = moderator
+        self._legs = legs
         self._writer = writer
         self._progress = progress
-        self._to_judge: asyncio.Queue[FindingBatch | None] = asyncio.Queue(2)
+        # Findings of a batch, and the batch as a serialised ModerateRequest.
+        self._to_judge: asyncio.Queue[tuple[int, bytes] | None] = asyncio.Queue(2)
         self._credits = Credits(UNANSWERED_BATCHES)
         self._scanner_type = ""
 
@@ -135,13 +173,13 @@ class Relay:
             WinnowError: what the ingestor raised, STREAM_CUT_SHORT,
                 UPSTREAM_UNAVAILABLE.
         """
-        stream = self._ingestor.Ingest(**call(None))
+        stream = self._legs.ingest(**call(None))
         status = PeerStatus(stream)
         feeder = asyncio.create_task(self._feed(stream, source))
         detected = summary = None
         named = False
         try:
-            async for response in idle(stream, IDLE_SECONDS, "ingestor"):
+            async for response, raw in idle(stream, IDLE_SECONDS, "ingestor"):
                 match response.WhichOneof("payload"):
                     case "batch":
                         if detected is not None and not named:
@@ -149,8 +187,9 @@ class Relay:
                             named = True
                             await self._writer.put(self._name(detected))
                         await self._writer.put(response.batch)
-                        self._progress.records.findings += len(response.batch.findings)
-                        await self._to_judge.put(response.batch)
+                        size = len(response.batch.findings)
+                        self._progress.records.findings += size
+                        await self._to_judge.put((size, raw))
                     case "rejected":
                         await self._writer.put(list(response.rejected.rejected))
                         self._progress.records.rejected += len(response.rejected.rejected)
@@ -196,7 +235,8 @@ class Relay:
     async def resume(self, batches: AsyncIterator[FindingBatch]) -> None:
         """Sends findings that an earlier run stored and did not judge."""
         async for batch in batches:
-            await self._to_judge.put(batch)
+            handed_on = ModerateRequest(batch=batch).SerializeToString()
+            await self._to_judge.put((len(batch.findings), handed_on))
 
     async def finish(self) -> None:
         """Says that no more findings come."""
@@ -213,7 +253,7 @@ class Relay:
             WinnowError: what the moderator raised, STREAM_CUT_SHORT,
                 UPSTREAM_UNAVAILABLE.
         """
-        stream = self._moderator.Moderate(**call(None))
+        stream = self._legs.moderate(**call(None))
         status = PeerStatus(stream)
         feeder = asyncio.create_task(self._feed_findings(stream, header))
         last: VerdictBatch | None = None
@@ -248,10 +288,11 @@ class Relay:
             batch = await self._to_judge.get()
             if self._scanner_type:
                 header.scanner_type = self._scanner_type
-            await stream.write(ModerateRequest(header=header))
+            await stream.write(ModerateRequest(header=header).SerializeToString())
             while batch is not None:
-                await self._credits.take(len(batch.findings))
-                await stream.write(ModerateRequest(batch=batch))
+                size, raw = batch
+                await self._credits.take(size)
+                await stream.write(raw)
                 batch = await self._to_judge.get()
             await stream.done_writing()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):

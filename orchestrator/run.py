@@ -18,16 +18,14 @@ from sqlalchemy import Connection
 from orchestrator import events, states, store, store_findings
 from orchestrator.intake import RawReport
 from orchestrator.outbox import Outbox
-from orchestrator.relay import Relay, Source, Writer, stored_unjudged
+from orchestrator.relay import Legs, Relay, Source, Writer, stored_unjudged
 from runtime import context
 from runtime.database import Database
 from runtime.errors import WinnowError
 from runtime.log import get_logger
 from winnow.finding.v1.verdict_pb2 import VerdictBatch
 from winnow.ingest.v1.ingest_service_pb2 import IngestHeader
-from winnow.ingest.v1.ingest_service_pb2_grpc import IngestServiceStub
 from winnow.moderate.v1.moderate_service_pb2 import ModerateHeader
-from winnow.moderate.v1.moderate_service_pb2_grpc import ModerateServiceStub
 from winnow.report.v1.report_pb2 import Report
 from winnow.report.v1.report_progress_pb2 import ReportProgress
 
@@ -58,7 +56,7 @@ class Runner:
 
     Args:
         database: the orchestrator's.
-        ingestor, moderator: stubs.
+        legs: the calls to the ingestor and the moderator.
         key: the sealing key, 32 bytes.
         outbox: rung after each commit that wrote events.
     """
@@ -66,14 +64,12 @@ class Runner:
     def __init__(
         self,
         database: Database,
-        ingestor: IngestServiceStub,
-        moderator: ModerateServiceStub,
+        legs: Legs,
         key: bytes,
         outbox: Outbox,
     ) -> None:
         self._database = database
-        self._ingestor = ingestor
-        self._moderator = moderator
+        self._legs = legs
         self._key = key
         self._outbox = outbox
         self._slots = asyncio.Semaphore(AT_ONCE)
@@ -180,7 +176,7 @@ class Runner:
         progress = ReportProgress(report_id=str(report_id), status=report.status)
         self._progress[report_id] = progress
         writer = Writer(self._database, report_id, tenant)
-        relay = Relay(self._ingestor, self._moderator, writer, progress)
+        relay = Relay(self._legs, writer, progress)
         try:
             async with asyncio.TaskGroup() as group:
                 writing = group.create_task(writer.run())

@@ -197,7 +197,7 @@ def risks(connection: Connection, report_id: uuid.UUID) -> RiskSummary:
         .subquery("latest")
     )
     query = select(latest.c.risk, func.count()).group_by(latest.c.risk)
-    counts = dict(connection.execute(query).tuples().all())
+    counts = {row[0]: row[1] for row in connection.execute(query)}
     return RiskSummary(
         high=counts.get(Risk.RISK_HIGH, 0),
         medium=counts.get(Risk.RISK_MEDIUM, 0),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, create_engine, text
@@ -66,8 +67,11 @@ class Database:
             WinnowError: DATABASE_UNAVAILABLE if PostgreSQL does not answer,
                 INTERNAL if it refuses (a defect of ours).
         """
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, lambda: self._do(work, *args, **kwargs))
+        # Events and log lines made in the thread carry the caller's request id too.
+        caller = copy_context()
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads, caller.run, lambda: self._do(work, *args, **kwargs)
+        )
 
     def _do(
         self,

@@ -10,6 +10,10 @@ from protovalidate._gen.buf.validate import validate_pb
 from buf.validate import validate_pb2
 from runtime.errors import MAPPINGS
 from winnow.error.v1.error_reason_pb2 import ErrorReason
+from winnow.finding.v1.finding_batch_pb2 import FindingBatch
+from winnow.finding.v1.finding_pb2 import Finding
+from winnow.ingest.v1.ingest_service_pb2 import IngestResponse
+from winnow.moderate.v1.moderate_service_pb2 import ModerateRequest
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,3 +43,13 @@ def test_the_vendored_rules_have_the_packages_own_numbers() -> None:
         for field in message.fields:
             assert theirs[name][field.name] == field.number, f"{name}.{field.name}"
     assert ours.extensions_by_name["field"].number == 1159
+
+
+def test_a_batch_from_the_ingestor_is_a_request_to_the_moderator() -> None:
+    """The orchestrator forwards the bytes; see orchestrator/relay.py."""
+    given = IngestResponse.DESCRIPTOR.fields_by_name["batch"]
+    taken = ModerateRequest.DESCRIPTOR.fields_by_name["batch"]
+    assert (given.number, given.message_type) == (taken.number, taken.message_type)
+    batch = FindingBatch(findings=[Finding(ordinal=7, rule_id="a rule")])
+    raw = IngestResponse(batch=batch).SerializeToString()
+    assert ModerateRequest.FromString(raw) == ModerateRequest(batch=batch)

@@ -147,7 +147,9 @@ class IngestResponse(_message.Message):
 
     @_builtins.property
     def batch(self) -> _finding_batch_pb2.FindingBatch:
-        """The next findings."""
+        """The next findings. ModerateRequest.batch has the same number and type, so
+        that a relay may hand the bytes of this message on as they are.
+        """
 
     @_builtins.property
     def rejected(self) -> _rejected_pb2.RejectedBatch:

@@ -62,7 +62,7 @@ class ModerateRequest(_message.Message):
 
     @_builtins.property
     def batch(self) -> _finding_batch_pb2.FindingBatch:
-        """The next findings."""
+        """The next findings. Same number and type as IngestResponse.batch."""
 
     def __init__(
         self,
