@@ -42,7 +42,7 @@ from winnow.report.v1.report_progress_pb2 import ReportProgress
 UNANSWERED_BATCHES = 16
 # A parser on a slow disk, a model on a busy machine: silence this long is death.
 IDLE_SECONDS = 60.0
-_QUEUED = 32
+_QUEUED = 8
 _RESUMED_AT_ONCE = 256
 
 

@@ -111,7 +111,9 @@ def drop_orphans(connection: Connection, before: uuid.UUID) -> int:
 
 def put_events(connection: Connection, events: Iterable[Envelope]) -> None:
     """Adds events to the outbox, in order."""
-    rows = [{"event": event.SerializeToString()} for event in events]
+    rows = [
+        {"tenant_id": event.tenant_id, "event": event.SerializeToString()} for event in events
+    ]
     if rows:
         connection.execute(insert(outbox), rows)
 

@@ -120,6 +120,7 @@ outbox = Table(
     "outbox",
     metadata,
     Column("seq", BigInteger, Identity(always=True), primary_key=True),
+    Column("tenant_id", Text, nullable=False),
     # winnow.event.v1.Envelope.
     Column("event", LargeBinary, nullable=False),
 )

@@ -94,6 +94,7 @@ CREATE TABLE orchestrator.verdicts (
 
 CREATE TABLE orchestrator.outbox (
     seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    tenant_id text NOT NULL,
     event bytea NOT NULL
 );
 

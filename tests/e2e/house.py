@@ -52,6 +52,21 @@ def folder() -> Iterator[Path]:
         yield path
 
 
+def processes_of(data_dir: Path) -> list[psutil.Process]:
+    """All live processes that work in a data directory, however they were orphaned."""
+    mine = []
+    for process in psutil.process_iter():
+        try:
+            if process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            words = [*process.cmdline(), process.environ().get("WINNOW_SECRETS_DIR", "")]
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+        if process.pid != os.getpid() and any(str(data_dir) in word for word in words):
+            mine.append(process)
+    return mine
+
+
 class House:
     """One `winnow up`, started by the constructor and ready when that returns.
 
@@ -99,18 +114,8 @@ class House:
                 process.kill()
 
     def processes(self) -> list[psutil.Process]:
-        """All live processes that work in the data directory, however they were orphaned."""
-        mine = []
-        for process in psutil.process_iter():
-            try:
-                if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
-                    continue
-                words = [*process.cmdline(), process.environ().get("WINNOW_SECRETS_DIR", "")]
-            except (psutil.NoSuchProcess, psutil.AccessDenied):
-                continue
-            if any(str(self.data_dir) in word for word in words):
-                mine.append(process)
-        return mine
+        """All its live processes, the database's included."""
+        return processes_of(self.data_dir)
 
     def service(self, name: str) -> psutil.Process | None:
         """The live process of one service."""
