@@ -67,17 +67,18 @@ def up(
     embedded one in the data directory otherwise.
     """
     from cli.postgres import PostgresError
-    from cli.serve import SETTINGS
-    from cli.up import House, UpError
+    from cli.serve import SETTINGS, ServeError
+    from cli.up import House, UpError, UpSettings
     from runtime import config, log
 
     folder = (data_dir or _default_data_dir()).expanduser().resolve()
     try:
         config.check_names(SETTINGS.values())
-        log.configure("up", config.load(config.Settings).log_level)
-        house = House(folder, listen, os.environ.get("WINNOW_DATABASE_URL"))
+        given = config.load(UpSettings)
+        log.configure("up", given.log_level)
+        house = House(folder, listen, given)
         asyncio.run(house.run(lambda url: print(f"winnow is ready: {url}", flush=True)))
-    except (UpError, PostgresError, config.ConfigError) as error:
+    except (UpError, ServeError, PostgresError, config.ConfigError) as error:
         _fail(str(error))
     except PermissionError as error:
         _fail(f"no permission for {error.filename}; choose another --data-dir")
@@ -107,20 +108,16 @@ def serve(
 @app.command()
 def migrate() -> None:
     """Bring the database named by WINNOW_DATABASE_URL to the newest revision."""
-    import sqlalchemy
+    from cli import up
+    from runtime import config
 
-    import migrations
-
-    url = os.environ.get("WINNOW_DATABASE_URL")
-    if not url:
-        _fail("set WINNOW_DATABASE_URL to the database to migrate")
-        return
     try:
-        typer.echo(f"at revision {migrations.upgrade(url)}")
-    except sqlalchemy.exc.ArgumentError:
-        _fail("WINNOW_DATABASE_URL is not a database URL (postgresql://user:password@host/name)")
-    except sqlalchemy.exc.OperationalError:
-        _fail("the database named by WINNOW_DATABASE_URL does not answer")
+        url = config.load(up.UpSettings).database_url
+        if url is None:
+            raise up.UpError("set WINNOW_DATABASE_URL to the database to migrate")
+        typer.echo(f"at revision {up.migrate(url.get_secret_value())}")
+    except (up.UpError, config.ConfigError) as error:
+        _fail(str(error))
 
 
 @app.command()

@@ -16,6 +16,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,8 @@ class Postgres:
         self._owner = _owner()
         self._sockets = folder
         self._process: subprocess.Popen[bytes] | None = None
+        # A stop waits for a start under way, or it would leave that server behind.
+        self._changing = threading.Lock()
 
     @property
     def url(self) -> str:
@@ -68,6 +71,10 @@ class Postgres:
         Raises:
             PostgresError: it does not start; the message names its log.
         """
+        with self._changing:
+            self._start()
+
+    def _start(self) -> None:
         self._make_folder()
         binaries = self._binaries()
         if not (self._data / "PG_VERSION").exists():
@@ -83,6 +90,10 @@ class Postgres:
 
     def stop(self) -> None:
         """Fast shutdown: running transactions are rolled back, all is flushed."""
+        with self._changing:
+            self._stop()
+
+    def _stop(self) -> None:
         pid = self._pid()
         if pid is None:
             return
@@ -261,7 +272,15 @@ class Postgres:
             os.kill(pid, 0)
         except (OSError, ValueError, IndexError):
             return None
-        return pid
+        return pid if _is_postgres(pid) else None
+
+
+def _is_postgres(pid: int) -> bool:
+    """Not so if a crash left the number behind and another process has it now."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip() == "postgres"
+    except OSError:
+        return not Path("/proc/self").exists()
 
 
 def _owner() -> pwd.struct_passwd | None:

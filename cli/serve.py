@@ -69,6 +69,29 @@ def serve(name: str, parent: int | None, fd: int | None) -> None:
         runner.run(_run(name, settings, fd))
 
 
+def bind(address: str) -> socket.socket:
+    """A socket that listens on `host:port`, with [] around an IPv6 host; port 0 takes a free one.
+
+    Raises:
+        ServeError: the address is none, or cannot be used.
+    """
+    host, _, port = address.rpartition(":")
+    # Without a host it would be every interface of the machine.
+    if not (host and port.isascii() and port.isdigit() and int(port[:6]) < 1 << 16):
+        raise ServeError(
+            f"cannot listen on {address}: must be host:port, for example 127.0.0.1:8080"
+        )
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host.strip("[]"), int(port)), family=family, backlog=2048)
+    except socket.gaierror as error:
+        raise ServeError(f"cannot listen on {address}: {error.strerror}") from None
+    except OSError as error:
+        # The error's own text is longer, and Python's rather than the system's.
+        reason = os.strerror(error.errno) if error.errno else "the system refuses"
+        raise ServeError(f"cannot listen on {address}: {reason}") from None
+
+
 async def _run(name: str, settings: Any, fd: int | None) -> None:
     # Built inside the loop: gRPC channels belong to the loop that they are made in.
     built = importlib.import_module(f"{name}.app").build(settings)
@@ -89,15 +112,7 @@ async def _run(name: str, settings: Any, fd: int | None) -> None:
 async def _serve_http(app: Any, listen: str, fd: int | None) -> None:
     import uvicorn
 
-    if fd is not None:
-        bound = socket.socket(fileno=fd)
-    else:
-        host, _, port = listen.rpartition(":")
-        try:
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            bound = socket.create_server((host.strip("[]"), int(port)), family=family, backlog=2048)
-        except (OSError, ValueError) as error:
-            raise ServeError(f"cannot listen on {listen}: {error}") from None
+    bound = bind(listen) if fd is None else socket.socket(fileno=fd)
     server = uvicorn.Server(
         uvicorn.Config(
             app,

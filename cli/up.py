@@ -16,7 +16,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 import time
@@ -24,8 +23,12 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from cli.postgres import Postgres
+from pydantic import SecretStr
+
+from cli.postgres import Postgres, PostgresError
+from cli.serve import bind
 from runtime.channels import dial
+from runtime.config import Key, Settings
 from runtime.log import get_logger
 from runtime.server import healthy
 
@@ -36,11 +39,48 @@ ORDER = ("audit", "moderator", "ingestor", "orchestrator", "gateway")
 _KEYS = ("sealing_key", "fingerprint_key", "audit_signing_key")
 _READY_SECONDS = 60.0
 _DRAIN_SECONDS = 15.0
+_DATABASE_SECONDS = 1.0
 _SOCKET_PATH_LIMIT = 85
 
 
 class UpError(Exception):
     """The system cannot start; the message says why and what to do."""
+
+
+class UpSettings(Settings):
+    """What may be given to `winnow up`; else it makes its own."""
+
+    database_url: SecretStr | None = None
+    sealing_key: Key | None = None
+    fingerprint_key: Key | None = None
+    audit_signing_key: Key | None = None
+
+
+def migrate(url: str) -> str:
+    """Brings a database to the newest revision, and returns that revision.
+
+    Raises:
+        UpError: it cannot be migrated; the message does not show the URL.
+    """
+    import sqlalchemy
+
+    import migrations  # Alembic is heavy, and client commands never need it
+
+    try:
+        return migrations.upgrade(url)
+    except (sqlalchemy.exc.ArgumentError, ValueError):
+        raise UpError(
+            "WINNOW_DATABASE_URL is not a database URL (postgresql://user:password@host/name)"
+        ) from None
+    except sqlalchemy.exc.OperationalError:
+        raise UpError(
+            "the database named by WINNOW_DATABASE_URL does not answer, or refuses the login"
+        ) from None
+    except sqlalchemy.exc.DBAPIError as error:
+        raise UpError(
+            "the database named by WINNOW_DATABASE_URL cannot be migrated "
+            f"(SQLSTATE {getattr(error.orig, 'sqlstate', None) or 'unknown'})"
+        ) from None
 
 
 class House:
@@ -49,13 +89,14 @@ class House:
     Args:
         data_dir: where the database, keys and sockets live.
         listen: the gateway's address, host:port.
-        database_url: a server to use instead of the embedded one.
+        given: a server to use instead of the embedded one, and keys to use
+            instead of made ones.
     """
 
-    def __init__(self, data_dir: Path, listen: str, database_url: str | None) -> None:
+    def __init__(self, data_dir: Path, listen: str, given: UpSettings) -> None:
         self._data_dir = data_dir
         self._listen = listen
-        self._database_url = database_url
+        self._given = given
         self._postgres: Postgres | None = None
         self._processes: dict[str, asyncio.subprocess.Process] = {}
         self._stopping = asyncio.Event()
@@ -68,16 +109,22 @@ class House:
 
         Raises:
             UpError: something does not start.
+            cli.serve.ServeError: the address cannot be used.
+            cli.postgres.PostgresError: the embedded database does not start.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         self._lock()
-        self._socket = self._bind()
+        # Bound here, so that a taken port is told at once and a gateway that is
+        # started again finds its callers waiting.
+        self._socket = bind(self._listen)
         watchers: list[asyncio.Task[None]] = []
         try:
             await asyncio.to_thread(self._prepare)
             watchers = [asyncio.create_task(self._keep(name)) for name in ORDER]
+            if self._postgres is not None:
+                watchers.append(asyncio.create_task(self._keep_database(self._postgres)))
             await self._unless_one_fails(watchers, self._wait_ready())
             if not self._stopping.is_set():
                 ready(self.url)
@@ -105,18 +152,6 @@ class House:
         host = "127.0.0.1" if host == "0.0.0.0" else "[::1]" if host == "::" else host  # noqa: S104
         return f"http://{f'[{host}]' if ':' in host and '[' not in host else host}:{port}"
 
-    def _bind(self) -> socket.socket:
-        """The gateway's socket: bound here, so that a taken port is told at once
-        and a gateway that is started again finds its callers waiting."""
-        host, _, port = self._listen.rpartition(":")
-        try:
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            return socket.create_server((host.strip("[]"), int(port)), family=family, backlog=2048)
-        except ValueError:
-            raise UpError(f"--listen {self._listen}: must be host:port") from None
-        except OSError as error:
-            raise UpError(f"cannot listen on {self._listen}: {error.strerror}") from None
-
     def _lock(self) -> None:
         """One `winnow up` a data directory."""
         self._data_dir.mkdir(parents=True, exist_ok=True)
@@ -130,16 +165,15 @@ class House:
             ) from None
 
     def _prepare(self) -> None:
-        import migrations  # Alembic is heavy, and client commands never need it
-
         keys = self._make_keys()
-        url = self._database_url
-        if url is None:
+        if self._given.database_url is not None:
+            url = self._given.database_url.get_secret_value()
+        else:
             password = (keys / "postgres_password").read_text()
             self._postgres = Postgres(self._data_dir / "postgres", password)
             self._postgres.start()
             url = self._postgres.url
-        migrations.upgrade(url)
+        migrate(url)
         if len(str(self._sockets)) > _SOCKET_PATH_LIMIT:
             self._sockets = Path(tempfile.mkdtemp(prefix="winnow-"))
         shutil.rmtree(self._sockets, ignore_errors=True)
@@ -157,10 +191,15 @@ class House:
         }
 
     def _make_keys(self) -> Path:
-        """The keys, made on first start; files of mode 0600 in a directory of 0700."""
+        """The keys that are not given, made on first start; files of mode 0600 in a directory of 0700."""
         folder = self._data_dir / "keys"
         folder.mkdir(mode=0o700, exist_ok=True)
-        made = {f"winnow_{name}": base64.b64encode(os.urandom(32)).decode() for name in _KEYS}
+        # Files come before the TOML file: a key that stands there must not be hidden by one.
+        made = {
+            f"winnow_{name}": base64.b64encode(os.urandom(32)).decode()
+            for name in _KEYS
+            if getattr(self._given, name) is None
+        }
         made["postgres_password"] = secrets.token_urlsafe(24)
         for name, value in made.items():
             with contextlib.suppress(FileExistsError):
@@ -198,6 +237,19 @@ class House:
             wait = 0.2 if time.monotonic() - started > 10 else min(wait * 2, 5.0)
             _log.error("service.died", status="restarting", died=name, code=code)
             await asyncio.sleep(wait)
+
+    async def _keep_database(self, postgres: Postgres) -> None:
+        """Starts the embedded server again if it dies; it recovers what was committed."""
+        while not self._stopping.is_set():
+            await asyncio.sleep(_DATABASE_SECONDS)
+            if self._stopping.is_set() or postgres.alive():
+                continue
+            _log.error("postgres.died", status="restarting")
+            try:
+                await asyncio.to_thread(postgres.start)
+            except PostgresError as error:
+                # Its processes may not all be gone yet.
+                _log.error("postgres.failed", status="retrying", reason=str(error))
 
     async def _wait_ready(self) -> None:
         import httpx

@@ -68,6 +68,9 @@ _VERDICTS_TYPES = [
 ]
 
 
+_PAGE_BYTES = 2 << 20
+
+
 class Filters(NamedTuple):
     """What a reader of findings asks for; zero values match all."""
 
@@ -214,7 +217,8 @@ def page(
     limit: int,
     full: bool,
 ) -> tuple[list[ReportFinding], int | None]:
-    """Up to `limit` findings above ordinal `after` with their latest verdicts.
+    """Findings above ordinal `after` with their latest verdicts: up to `limit`, and
+    up to about 2 MiB, so that a page of long ones stays below gRPC's 4 MiB.
 
     Returns:
         The findings, and the ordinal to go on after; None on the last page.
@@ -224,10 +228,17 @@ def page(
     )
     rows = connection.execute(query).all()
     more = len(rows) > limit
-    rows = rows[:limit]
     prefix = f"{report_id}."
-    found = [_row_finding(prefix, row, full) for row in rows]
-    return found, rows[-1].ordinal if more else None
+    found: list[ReportFinding] = []
+    size = 0
+    for row in rows[:limit]:
+        one = _row_finding(prefix, row, full)
+        size += one.ByteSize()
+        if found and size > _PAGE_BYTES:
+            more = True
+            break
+        found.append(one)
+    return found, rows[len(found) - 1].ordinal if more else None
 
 
 def _page_query(

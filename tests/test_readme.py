@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from cli.main import app
 from cli.serve import SETTINGS
+from moderator.rules import pack
 from runtime.errors import MAPPINGS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,7 +42,7 @@ def commands() -> dict[str, Any]:
     """The commands of `winnow`."""
     group = typer.main.get_command(app)
     assert isinstance(group, TyperGroup)
-    return group.commands
+    return dict(group.commands)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -116,6 +117,25 @@ def test_the_problems_are_the_errors_of_the_code() -> None:
         name: [str(m.http), f"`{m.grpc.name}`", m.title, "yes" if m.retry else "no"]
         for name, m in MAPPINGS.items()
     }
+
+
+def test_the_rules_are_as_many_as_told() -> None:
+    text = (ROOT / "docs" / "verdicts.md").read_text()
+    rules = pack()
+    fields = {
+        "value": rules.value,
+        "name": rules.name,
+        "path": rules.place,
+        "line": rules.line,
+        "rule": rules.scanner,
+    }
+    told = dict(re.findall(r"^\| (\w+) \| .* \| (\d+) \|$", text, re.MULTILINE))
+    assert told == {name: str(len(field.patterns)) for name, field in fields.items()}
+    providers = sum(clue.provider is not None for clue in rules.value.clues)
+    others = len(rules.value.clues) - providers
+    assert f"credential ({providers}); " in text
+    assert f"public ({others})" in text
+    assert f"{len(rules.samples)} published example values" in text
 
 
 def test_decisions_are_numbered_without_gaps_and_short() -> None:

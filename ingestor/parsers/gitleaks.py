@@ -55,7 +55,9 @@ _DECODER = msgspec.json.Decoder(_Finding)
 
 def _sniff(head: bytes, _name: str) -> float:
     found = _KEYS & unescaped_keys(head)
-    return min(1.0, len(found) / 8) if found >= {b"StartLine", b"StartColumn"} else 0.0
+    # What a finding cannot do without; other tools share one or two of these names.
+    certain = found >= {b"RuleID", b"File"} and found & {b"Secret", b"Match", b"StartLine"}
+    return min(1.0, len(found) / 8) if certain else 0.0
 
 
 def _record(found: _Finding, raw: bytes) -> Record:

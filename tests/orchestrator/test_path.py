@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import grpc
 import pytest
@@ -141,6 +142,16 @@ async def test_pages_and_filters_agree_with_the_whole(house) -> None:
             )
         )
     assert from_rpc(caught.value, "orchestrator").reason == "PAGE_TOKEN_INVALID"
+
+
+async def test_pages_of_long_findings_stay_below_the_message_limit(house) -> None:
+    records = [
+        {"RuleID": "r", "File": "d/" * 1900 + str(n), "StartLine": n, "Match": "m", "Secret": "s"}
+        for n in range(2_000)
+    ]
+    report = await submit(house, json.dumps(records).encode(), "gitleaks")
+    found = await findings(house, report.report_id, page_size=2000)
+    assert len({one.id for one in found}) == len(found) == 2_000
 
 
 async def test_reports_are_listed_newest_first_and_page_by_page(house) -> None:
