@@ -32,7 +32,7 @@ check: setup ## Format, lint, types, layers, contracts, generated code
 	@$(BIN)/ruff format --check --quiet $(CODE) || { echo "run: make format"; exit 1; }
 	@$(BIN)/ruff check --quiet $(CODE)
 	@$(BIN)/mypy --no-error-summary
-	@$(BIN)/lint-imports --no-logo | tail -n 3
+	@$(BIN)/lint-imports --no-logo > .import_linter_cache.log || { cat .import_linter_cache.log; exit 1; }
 	@$(BIN)/buf lint
 	@$(BIN)/buf breaking protos --against protos/released.binpb
 	@$(BIN)/python tools/check_gen.py

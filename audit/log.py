@@ -12,11 +12,13 @@ import base64
 import hashlib
 import json
 from collections.abc import Sequence
+from datetime import UTC
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from google.protobuf.struct_pb2 import Struct
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from winnow.event.v1.envelope_pb2 import Envelope, EventSeverity
 
@@ -36,6 +38,12 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def _moment(timestamp: Timestamp) -> str:
+    """RFC 3339, UTC, always six digits: what REST shows, so that anyone can rebuild a leaf."""
+    moment = timestamp.ToDatetime(tzinfo=UTC)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
 def leaf_of(event: Envelope) -> bytes:
     """The canonical bytes of an event, UTF-8.
 
@@ -46,7 +54,7 @@ def leaf_of(event: Envelope) -> bytes:
         "event_id": event.event_id,
         "event_type": event.event_type,
         "idempotency_key": event.idempotency_key,
-        "occurred_at": event.occurred_at.ToJsonString(),
+        "occurred_at": _moment(event.occurred_at),
         "payload": _plain(event.payload),
         "request_id": event.request_id,
         "schema": event.schema,
@@ -199,6 +207,11 @@ def verify_consistency(
     return last == 0 and old == first_root and new == second_root
 
 
+def public_key(key: Ed25519PrivateKey) -> bytes:
+    """The 32 bytes that verify what `key` signs."""
+    return key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+
+
 def sign_note(key: Ed25519PrivateKey, size: int, root_hash: bytes) -> str:
     """A checkpoint of the log as a signed note.
 
@@ -206,7 +219,6 @@ def sign_note(key: Ed25519PrivateKey, size: int, root_hash: bytes) -> str:
     0x01, public key), as C2SP signed-note asks for Ed25519.
     """
     text = f"{ORIGIN}\n{size}\n{base64.b64encode(root_hash).decode()}\n"
-    public = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-    key_id = hashlib.sha256(ORIGIN.encode() + b"\n\x01" + public).digest()[:4]
+    key_id = hashlib.sha256(ORIGIN.encode() + b"\n\x01" + public_key(key)).digest()[:4]
     signature = base64.b64encode(key_id + key.sign(text.encode())).decode()
     return f"{text}\n\u2014 {ORIGIN} {signature}\n"

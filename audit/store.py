@@ -153,7 +153,11 @@ def checkpoint(connection: Connection, key: Ed25519PrivateKey) -> Checkpoint:
         query = select(checkpoints).where(checkpoints.c.tree_size == size)
         row = connection.execute(query).one()
     found = Checkpoint(
-        origin=log.ORIGIN, tree_size=size, root_hash=bytes(row.root_hash), note=row.note
+        origin=log.ORIGIN,
+        tree_size=size,
+        root_hash=bytes(row.root_hash),
+        note=row.note,
+        public_key=log.public_key(key),
     )
     found.signed_at.FromDatetime(row.signed_at)
     return found

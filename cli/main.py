@@ -57,7 +57,7 @@ def up(
         Path | None,
         typer.Option(
             help="Where the database, keys and sockets live "
-            "[default: ~/.local/share/winnow, as root /var/lib/winnow]."
+            r"\[default: ~/.local/share/winnow, as root /var/lib/winnow]."
         ),
     ] = None,
 ) -> None:

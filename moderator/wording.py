@@ -22,6 +22,7 @@ _NOT_A_CREDENTIAL = {
     "encrypted": "Encrypted value, of no use without its key",
 }
 _GENERIC_SUBJECTS = ("AWS secret access key", "password", "API key", "secret", "token")
+_LOWER_CASE_BRANDS = frozenset({"npm", "age"})
 _REMEDIES = {
     "account": "Revoke it, issue a new one, and look for its use in the audit trail; removing it from the file alone does not help.",
     "service": "Revoke it, issue a new one, and keep that one in a secret store.",
@@ -46,7 +47,9 @@ def _subject(clues: Sequence[Clue]) -> str:
     provider = best_provider(clues)
     if provider is not None and provider.provider is not None:
         title = provider.provider.title
-        return title[0].upper() + title[1:]
+        # A brand keeps its own spelling: npm, age.
+        brand = title.partition(" ")[0] in _LOWER_CASE_BRANDS
+        return title if brand else title[0].upper() + title[1:]
     kinds = {clue.kind for clue in clues}
     for kind in _GENERIC_SUBJECTS:
         if kind in kinds:

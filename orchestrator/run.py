@@ -45,10 +45,11 @@ class Fresh(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """A report as it ended, and the outbox round that ships its last events."""
+    """A report as it ended, the outbox round that ships its last events, and why it failed."""
 
     report: Report
     round: int
+    failure: WinnowError | None = None
 
 
 class Runner:
@@ -156,7 +157,7 @@ class Runner:
                 await asyncio.sleep(_BACKOFF_SECONDS * 2**attempt)
         try:
             report = await self._fail(report_id, tenant, failure)
-            return Ended(report, self._outbox.ring())
+            return Ended(report, self._outbox.ring(), failure)
         except WinnowError as error:
             # Cancelled meanwhile, or no database: the sweep comes back to it.
             _log.warning("report.unended", status="error", reason=error.reason)

@@ -12,7 +12,7 @@ import structlog
 from orchestrator import events, states, store, store_findings
 from orchestrator.intake import Intake
 from orchestrator.outbox import Outbox
-from orchestrator.run import Fresh, Runner
+from orchestrator.run import Ended, Fresh, Runner
 from runtime import context, paging
 from runtime.database import Database
 from runtime.errors import MAPPINGS, WinnowError
@@ -60,7 +60,7 @@ class ReportService(rpc.ReportServiceServicer):
             )
         await self._outbox.shipped(ended.round, _AUDITED_WITHIN_SECONDS)
         if ended.report.status == states.ERROR:
-            raise _failure(ended.report)
+            raise _failure(ended)
         return pb.SubmitReportResponse(report=ended.report)
 
     async def GetReport(self, request: pb.GetReportRequest, _context: Any) -> pb.GetReportResponse:
@@ -148,9 +148,19 @@ class ReportService(rpc.ReportServiceServicer):
             await asyncio.sleep(_STORE_TICK_SECONDS if live is None else _TICK_SECONDS)
 
 
-def _failure(report: Report) -> WinnowError:
-    reason = report.error.reason if report.error.reason in MAPPINGS else "INTERNAL"
-    return WinnowError(reason, report.error.message, report_id=report.report_id)
+def _failure(ended: Ended) -> WinnowError:
+    """What the caller who waited is told: the failure itself, and which report it was."""
+    report = ended.report
+    if ended.failure is None:  # it had failed before: the row keeps reason and message
+        reason = report.error.reason if report.error.reason in MAPPINGS else "INTERNAL"
+        return WinnowError(reason, report.error.message, report_id=report.report_id)
+    metadata = {**ended.failure.metadata, "report_id": report.report_id}
+    return WinnowError(
+        ended.failure.reason,
+        ended.failure.message,
+        retry_after=ended.failure.retry_after,
+        **metadata,
+    )
 
 
 def _snapshot(report: Report) -> ReportProgress:

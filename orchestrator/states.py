@@ -38,6 +38,6 @@ def advance(now: ReportStatus.ValueType, to: ReportStatus.ValueType) -> ReportSt
         raise WinnowError(
             "REPORT_STATE",
             f"a report that is {name(now)} cannot become {name(to)}",
-            status=name(now),
+            report_status=name(now),
         )
     return to

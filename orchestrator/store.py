@@ -111,9 +111,7 @@ def drop_orphans(connection: Connection, before: uuid.UUID) -> int:
 
 def put_events(connection: Connection, events: Iterable[Envelope]) -> None:
     """Adds events to the outbox, in order."""
-    rows = [
-        {"tenant_id": event.tenant_id, "event": event.SerializeToString()} for event in events
-    ]
+    rows = [{"tenant_id": event.tenant_id, "event": event.SerializeToString()} for event in events]
     if rows:
         connection.execute(insert(outbox), rows)
 
@@ -250,7 +248,7 @@ def _move(
         .returning(reports)
     ).first()
     if row is None:
-        raise WinnowError("REPORT_STATE", "the report has ended already", status="ended")
+        raise WinnowError("REPORT_STATE", "the report has ended already", report_status="ended")
     put_events(connection, events)
     return _report(row)
 

@@ -15,7 +15,11 @@ def _digest(query: tuple[object, ...]) -> bytes:
 
 def encode(position: str, *query: object) -> str:
     """A token for the page after `position` of the query with these filters."""
-    return base64.urlsafe_b64encode(_digest(query) + position.encode()).decode().rstrip("=")
+    return (
+        base64.urlsafe_b64encode(_digest((position, *query)) + position.encode())
+        .decode()
+        .rstrip("=")
+    )
 
 
 def decode(token: str, *query: object) -> str:
@@ -31,7 +35,7 @@ def decode(token: str, *query: object) -> str:
         position = raw[8:].decode("ascii")
     except (binascii.Error, ValueError):
         raw, position = b"", ""
-    if raw[:8] != _digest(query):
+    if raw[:8] != _digest((position, *query)):
         raise WinnowError(
             "PAGE_TOKEN_INVALID",
             "page_token is not one of ours, or was made with other filters; begin again without it",

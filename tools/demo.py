@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -32,6 +33,8 @@ def wait_for_url(house: subprocess.Popen[str]) -> str:
     assert house.stdout is not None
     for line in house.stdout:
         if line.startswith("winnow is ready: "):
+            # Its log lines go on; unread, they would fill the pipe.
+            threading.Thread(target=house.stdout.read, daemon=True).start()
             return line.split(": ", 1)[1].strip()
     raise SystemExit("winnow did not start; its messages are above")
 

@@ -57,7 +57,7 @@ def _sniff(head: bytes, _name: str) -> float:
     found = _KEYS & unescaped_keys(head)
     # What a finding cannot do without; other tools share one or two of these names.
     certain = found >= {b"RuleID", b"File"} and found & {b"Secret", b"Match", b"StartLine"}
-    return min(1.0, len(found) / 8) if certain else 0.0
+    return min(1.0, 0.5 + len(found) / 16) if certain else 0.0
 
 
 def _record(found: _Finding, raw: bytes) -> Record:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import uuid
 from collections.abc import AsyncIterator
 
 import grpc
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import text
 
 from audit import log
@@ -128,6 +130,9 @@ async def test_checkpoint_and_proofs_fit_each_other(stub) -> None:
     proof = await stub.GetInclusionProof(pb.GetInclusionProofRequest(event_id=event.event_id))
     assert proof.leaf_hash == log.leaf_hash(log.leaf_of(event))
     assert proof.tree_size >= after.tree_size > before.tree_size
+    text, _, signatures = after.note.partition("\n\n")
+    signature = base64.b64decode(signatures.split(" ")[2])[4:]
+    Ed25519PublicKey.from_public_bytes(after.public_key).verify(signature, f"{text}\n".encode())
     assert log.verify_inclusion(
         proof.leaf_hash, proof.leaf_index, proof.tree_size, list(proof.hashes), proof.root_hash
     )

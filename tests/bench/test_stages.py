@@ -26,5 +26,12 @@ def test_the_command_prints_one_object_a_line() -> None:
     environment = {"PYTHONPATH": f"{root}:{root / 'gen'}"}
     run = subprocess.run(command, cwd=root, env=environment, capture_output=True, check=True)
     stages = {(figures := json.loads(line))["stage"]: figures for line in run.stdout.splitlines()}
-    assert list(stages) == ["limit: json.loads", "limit: msgspec", "parse", "moderate"]
+    assert list(stages) == [
+        "limit: json.loads",
+        "limit: msgspec",
+        "limit: COPY BINARY",
+        "parse",
+        "moderate",
+        "POST",
+    ]
     assert stages["moderate"]["times_json_loads"] > 0

@@ -28,7 +28,7 @@ def test_a_report_goes_only_where_it_may(now, to) -> None:
         with pytest.raises(WinnowError) as caught:
             states.advance(now, to)
         assert caught.value.reason == "REPORT_STATE"
-        assert caught.value.metadata == {"status": states.name(now)}
+        assert caught.value.metadata == {"report_status": states.name(now)}
 
 
 def test_every_state_is_ended_or_unfinished() -> None:

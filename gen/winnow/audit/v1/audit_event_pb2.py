@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from winnow.event.v1 import envelope_pb2 as winnow_dot_event_dot_v1_dot_envelope__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!winnow/audit/v1/audit_event.proto\x12\x0fwinnow.audit.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ewinnow/event/v1/envelope.proto\"\xb3\x01\n\nAuditEvent\x12\x1a\n\x08sequence\x18\x01 \x01(\x04R\x08sequence\x12/\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x19.winnow.event.v1.EnvelopeR\x05\x65vent\x12\x1b\n\tleaf_hash\x18\x03 \x01(\x0cR\x08leafHash\x12;\n\x0brecorded_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nrecordedAt\"\xab\x01\n\nCheckpoint\x12\x16\n\x06origin\x18\x01 \x01(\tR\x06origin\x12\x1b\n\ttree_size\x18\x02 \x01(\x04R\x08treeSize\x12\x1b\n\troot_hash\x18\x03 \x01(\x0cR\x08rootHash\x12\x37\n\tsigned_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08signedAt\x12\x12\n\x04note\x18\x05 \x01(\tR\x04noteb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!winnow/audit/v1/audit_event.proto\x12\x0fwinnow.audit.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ewinnow/event/v1/envelope.proto\"\xb3\x01\n\nAuditEvent\x12\x1a\n\x08sequence\x18\x01 \x01(\x04R\x08sequence\x12/\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x19.winnow.event.v1.EnvelopeR\x05\x65vent\x12\x1b\n\tleaf_hash\x18\x03 \x01(\x0cR\x08leafHash\x12;\n\x0brecorded_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nrecordedAt\"\xca\x01\n\nCheckpoint\x12\x16\n\x06origin\x18\x01 \x01(\tR\x06origin\x12\x1b\n\ttree_size\x18\x02 \x01(\x04R\x08treeSize\x12\x1b\n\troot_hash\x18\x03 \x01(\x0cR\x08rootHash\x12\x37\n\tsigned_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08signedAt\x12\x12\n\x04note\x18\x05 \x01(\tR\x04note\x12\x1d\n\npublic_key\x18\x06 \x01(\x0cR\tpublicKeyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,5 +36,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AUDITEVENT']._serialized_start=120
   _globals['_AUDITEVENT']._serialized_end=299
   _globals['_CHECKPOINT']._serialized_start=302
-  _globals['_CHECKPOINT']._serialized_end=473
+  _globals['_CHECKPOINT']._serialized_end=504
 # @@protoc_insertion_point(module_scope)

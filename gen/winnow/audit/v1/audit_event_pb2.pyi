@@ -69,6 +69,7 @@ class Checkpoint(_message.Message):
     ROOT_HASH_FIELD_NUMBER: _builtins.int
     SIGNED_AT_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
+    PUBLIC_KEY_FIELD_NUMBER: _builtins.int
     origin: _builtins.str
     """Name of the log, its origin line."""
     tree_size: _builtins.int
@@ -78,6 +79,10 @@ class Checkpoint(_message.Message):
     note: _builtins.str
     """The C2SP signed note: origin, size, root in base64, blank line, signature
     lines (Ed25519).
+    """
+    public_key: _builtins.bytes
+    """The Ed25519 public key that verifies the note, 32 bytes. Compare it with the
+    one that you were given by another way before you trust it.
     """
     @_builtins.property
     def signed_at(self) -> _timestamp_pb2.Timestamp:
@@ -91,10 +96,11 @@ class Checkpoint(_message.Message):
         root_hash: _builtins.bytes = ...,
         signed_at: _timestamp_pb2.Timestamp | None = ...,
         note: _builtins.str = ...,
+        public_key: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["signed_at", b"signed_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["note", b"note", "origin", b"origin", "root_hash", b"root_hash", "signed_at", b"signed_at", "tree_size", b"tree_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["note", b"note", "origin", b"origin", "public_key", b"public_key", "root_hash", b"root_hash", "signed_at", b"signed_at", "tree_size", b"tree_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -74,7 +74,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_REPORT_STATE: _ErrorReason.ValueType  # 18
     """The report is in a state in which the call makes no sense. Metadata:
-    `status`. Retry: no.
+    `report_status`. Retry: no.
     """
     ERROR_REASON_REPORT_CANCELLED: _ErrorReason.ValueType  # 19
     """The report was cancelled on request. Metadata: `report_id`. Retry: no."""
@@ -142,7 +142,7 @@ Metadata: `ordinal`. Retry: no.
 """
 ERROR_REASON_REPORT_STATE: ErrorReason.ValueType  # 18
 """The report is in a state in which the call makes no sense. Metadata:
-`status`. Retry: no.
+`report_status`. Retry: no.
 """
 ERROR_REASON_REPORT_CANCELLED: ErrorReason.ValueType  # 19
 """The report was cancelled on request. Metadata: `report_id`. Retry: no."""
