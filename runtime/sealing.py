@@ -22,6 +22,7 @@ from runtime.errors import WinnowError
 
 KEY_BYTES = 32
 NONCE_BYTES = 12
+_OVERHEAD = 1 + NONCE_BYTES + 16
 _KEY_ID = b"\x01"
 _NONCES_AT_ONCE = 256
 
@@ -72,7 +73,7 @@ class Sealer:
         """
         associated = self._associated + ordinal.to_bytes(8, "big")
         try:
-            if sealed[:1] != _KEY_ID:
+            if sealed[:1] != _KEY_ID or len(sealed) < _OVERHEAD:
                 raise InvalidTag
             return self._cipher.decrypt(sealed[1:13], sealed[13:], associated)
         except InvalidTag:

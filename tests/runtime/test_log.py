@@ -34,7 +34,7 @@ def lines(program: str, level: str = "INFO") -> list[dict[str, Any]]:
     )
     assert TOKEN not in done.stdout + done.stderr
     assert done.stderr == ""
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    return [json.loads(line) for line in done.stdout.split("\n")[:-1]]
 
 
 def test_keys_are_always_there_and_first() -> None:

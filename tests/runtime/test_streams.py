@@ -26,8 +26,8 @@ async def test_a_lively_stream_passes_however_long() -> None:
 async def test_silence_ends_it() -> None:
     got = []
     with pytest.raises(WinnowError) as caught:
-        async for number in idle(items(0, 0, 60), 0.05, "ingestor"):
-            got.append(number)
+        got.extend([n async for n in idle(items(0, 0), 1, "ingestor")])
+        await anext(idle(items(60), 0.05, "ingestor"))
     assert got == [0, 1]
     assert caught.value.reason == "DEADLINE_EXCEEDED"
     assert caught.value.message == "the ingestor sent nothing for 0.05 seconds"
