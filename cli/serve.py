@@ -8,6 +8,7 @@ import ctypes
 import gc
 import importlib
 import os
+import re
 import signal
 import socket
 import sys
@@ -35,6 +36,7 @@ SETTINGS: dict[str, type[config.Settings]] = {
 _DRAIN_SECONDS = 10
 _PARENT_SECONDS = 1.0
 _SWITCH_SECONDS = 0.0005
+_HOST = re.compile(r"(?:[^:\[\]]+|\[[^\[\]]+\])\Z")
 _M_ARENA_MAX = -8  # malloc.h
 
 
@@ -77,11 +79,11 @@ def bind(address: str) -> socket.socket:
     """
     host, _, port = address.rpartition(":")
     # Without a host it would be every interface of the machine.
-    if not (host and port.isascii() and port.isdigit() and int(port[:6]) < 1 << 16):
+    if not (_HOST.match(host) and port.isascii() and port.isdigit() and int(port[:6]) < 1 << 16):
         raise ServeError(
             f"cannot listen on {address}: must be host:port, for example 127.0.0.1:8080"
         )
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
     try:
         return socket.create_server((host.strip("[]"), int(port)), family=family, backlog=2048)
     except socket.gaierror as error:

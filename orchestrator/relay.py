@@ -163,6 +163,7 @@ class Relay:
         self._to_judge: asyncio.Queue[tuple[int, bytes] | None] = asyncio.Queue(2)
         self._credits = Credits(UNANSWERED_BATCHES)
         self._scanner_type = ""
+        self._all_sent = False
 
     async def read(self, source: Source) -> tuple[DetectedFormat, IngestSummary]:
         """Reads the report through the ingestor to its summary.
@@ -276,7 +277,7 @@ class Relay:
             feeder.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await feeder
-        if not complete:
+        if not (complete and self._all_sent):
             raise WinnowError(
                 "STREAM_CUT_SHORT", "the moderator ended without a summary", service="moderator"
             )
@@ -294,6 +295,7 @@ class Relay:
                 await self._credits.take(size)
                 await stream.write(raw)
                 batch = await self._to_judge.get()
+            self._all_sent = True
             await stream.done_writing()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             return  # the call has ended; its reader knows why

@@ -151,7 +151,12 @@ class Runner:
                 except Exception as error:  # noqa: BLE001 -- a defect fails the report, not the process
                     _log.error("report.defect", status="error", exc_info=error)
                     failure = WinnowError("INTERNAL", "the report could not be processed")
-                if not failure.retryable or attempt == _ATTEMPTS:
+                if failure.reason == "PARSER_CHANGED":
+                    # What the older parser had read does not fit what this one reads.
+                    await self._database.run(store_findings.discard, report_id)
+                elif not failure.retryable:
+                    break
+                if attempt == _ATTEMPTS:
                     break
                 _log.warning("report.retry", status="processing", reason=failure.reason)
                 await asyncio.sleep(_BACKOFF_SECONDS * 2**attempt)

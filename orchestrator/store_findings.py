@@ -165,6 +165,12 @@ def resume_point(connection: Connection, report_id: uuid.UUID) -> int:
     return following
 
 
+def discard(connection: Connection, report_id: uuid.UUID) -> None:
+    """Removes all that was read of a report that has not ended, to read it anew."""
+    for table in (findings, rejections, verdicts):
+        connection.execute(delete(table).where(table.c.report_id == report_id))
+
+
 def unjudged(connection: Connection, report_id: uuid.UUID, after: int, limit: int) -> FindingBatch:
     """Stored findings without a verdict, by ordinal: where a cut run goes on."""
     query = (

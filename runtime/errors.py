@@ -139,8 +139,8 @@ def from_rpc(error: grpc.RpcError, service: str) -> WinnowError:
     code = getattr(error, "code", lambda: None)()
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return WinnowError("DEADLINE_EXCEEDED", f"the {service} did not answer in time")
-    if code is grpc.StatusCode.INTERNAL:
-        return WinnowError("INTERNAL", f"the {service} failed")
+    # A defect of a peer carries its ErrorInfo, above; a bare INTERNAL is the transport's
+    # (a stream reset, a write that failed) and may pass.
     return WinnowError(
         "UPSTREAM_UNAVAILABLE", f"the {service} does not answer", retry_after=1.0, service=service
     )

@@ -12,13 +12,14 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+import grpc
 import pytest
 from sqlalchemy import text
 
 import orchestrator.app
 from orchestrator import declaration, store, store_findings
 from runtime.clock import uuid7
-from runtime.errors import WinnowError
+from runtime.errors import WinnowError, from_rpc
 from runtime.server import Service
 from tests.harness import serving, settings
 from tests.orchestrator.conftest import upload
@@ -54,6 +55,8 @@ class Ingestor(ingest_rpc.IngestServiceServicer):
         try:
             header = (await anext(aiter(request_iterator))).header
             self.calls.append(header)
+            if header.start_ordinal and header.parser != "scripted/1":
+                raise WinnowError("PARSER_CHANGED", "another parser")
             async for _ in request_iterator:
                 pass
             limit = self.break_after.pop(0) if self.break_after else None
@@ -102,6 +105,7 @@ class Moderator(moderate_rpc.ModerateServiceServicer):
         self.hold: asyncio.Event | None = None
         self.open = 0
         self.summary = True
+        self.end_after: int | None = None
 
     async def Moderate(self, request_iterator: Any, _context: Any) -> AsyncIterator[Any]:
         self.open += 1
@@ -113,6 +117,8 @@ class Moderator(moderate_rpc.ModerateServiceServicer):
                     continue
                 if count == limit:
                     raise WinnowError("UPSTREAM_UNAVAILABLE", "broken off by the test")
+                if count == self.end_after:
+                    break
                 count += 1
                 self.received += len(request.batch.findings)
                 if self.hold is not None:
@@ -261,6 +267,16 @@ async def test_a_stream_without_summary_is_not_taken_for_complete(rig) -> None:
         await rig.submit()
 
 
+async def test_a_moderator_that_ends_early_is_not_taken_for_done(rig) -> None:
+    """It sends its summary before it has seen all findings."""
+    rig.moderator.end_after = 3
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await rig.submit()
+    # Which of the two depends on whether a write was under way.
+    failure = from_rpc(caught.value, "orchestrator")
+    assert failure.reason in ("STREAM_CUT_SHORT", "UPSTREAM_UNAVAILABLE")
+
+
 async def test_credits_hold_back_what_a_slow_moderator_has_not_answered(rig) -> None:
     rig.moderator.hold = asyncio.Event()
     report = await rig.submit(wait=False)
@@ -311,7 +327,10 @@ async def test_a_caller_that_goes_away_changes_nothing(rig, database) -> None:
     assert report.status == ReportStatus.REPORT_STATUS_DONE
 
 
-async def test_a_report_of_an_earlier_life_is_taken_up_at_start(database, database_url) -> None:
+@pytest.mark.parametrize("parser", ["scripted/1", "scripted/0"])
+async def test_a_report_of_an_earlier_life_is_taken_up_at_start(
+    database, database_url, parser: str
+) -> None:
     """Stored with some findings and some verdicts, then the process died."""
     report_id = uuid7()
     made = Rig(None)
@@ -319,7 +338,7 @@ async def test_a_report_of_an_earlier_life_is_taken_up_at_start(database, databa
     def half_done(connection) -> None:
         said = declaration.clean(report_pb.ReportDeclaration())
         store.create(connection, report_id, "default", "request", said, b"\0" * 32, 0, [], [])
-        store.set_format(connection, report_id, "scripted", "scripted/1")
+        store.set_format(connection, report_id, "scripted", parser)
         batch = FindingBatch(
             findings=[
                 Finding(ordinal=ordinal, kind=FindingKind.FINDING_KIND_CODE, rule_id="scripted")
@@ -348,6 +367,10 @@ async def test_a_report_of_an_earlier_life_is_taken_up_at_start(database, databa
                 break
             await asyncio.sleep(0.05)
     assert await _stored(database, str(report_id)) == (ORDINALS, ORDINALS, REJECTIONS)
-    # What was judged in the earlier life was not judged again.
-    assert sorted(made.moderator.judged) == ORDINALS[7:]
-    assert (report.summary.high, report.summary.low) == (7, len(ORDINALS) - 7)
+    if parser == "scripted/1":
+        # What was judged in the earlier life was not judged again.
+        assert sorted(made.moderator.judged) == ORDINALS[7:]
+        assert (report.summary.high, report.summary.low) == (7, len(ORDINALS) - 7)
+    else:
+        # Another parser reads now: everything is read and judged anew.
+        assert (report.summary.high, report.summary.low) == (0, len(ORDINALS))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import json
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, NamedTuple
 
 import grpc
@@ -16,6 +18,9 @@ from winnow.audit.v1 import audit_service_pb2 as pb
 from winnow.audit.v1 import audit_service_pb2_grpc as rpc
 
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["AuditService"]
+
+
+Logged = Callable[[], list[dict[str, Any]]]
 
 
 class Peer(NamedTuple):
@@ -54,12 +59,14 @@ def service(handlers: Any, **more: Any) -> Service:
     )
 
 
-@pytest.fixture(autouse=True)
-def _quiet() -> Any:
-    """Tests that configure the log leave it as they found it."""
+@pytest.fixture
+def logged(capsys: pytest.CaptureFixture[str]) -> Iterator[Logged]:
+    """Returns the log lines written since the last call."""
     log.configure("test", "DEBUG")
-    yield
+    yield lambda: [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     structlog.reset_defaults()
+    # Its stream ends with this test.
+    logging.getLogger().handlers.clear()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from runtime.channels import dial
 from runtime.errors import MAPPINGS, WinnowError, from_rpc, to_status
-from tests.runtime.conftest import Peer
+from tests.runtime.conftest import Logged, Peer
 from winnow.audit.v1 import audit_service_pb2 as pb
 from winnow.error.v1.error_reason_pb2 import ErrorReason
 
@@ -20,7 +20,7 @@ CANARY = "canary-a8f3"
 
 
 def test_every_reason_has_a_mapping() -> None:
-    names = {name.removeprefix("ERROR_REASON_") for name in ErrorReason.keys()}
+    names = {name.removeprefix("ERROR_REASON_") for name, _ in ErrorReason.items()}
     assert names - {"UNSPECIFIED"} == set(MAPPINGS)
 
 
@@ -69,7 +69,7 @@ async def test_round_trip_from_a_stream(peer: Peer) -> None:
 
 @pytest.mark.parametrize("streaming", [False, True])
 async def test_a_defect_tells_an_id_and_nothing_else(
-    peer: Peer, streaming: bool, capsys: pytest.CaptureFixture[str]
+    peer: Peer, streaming: bool, logged: Logged
 ) -> None:
     async def unary(_request: Any, _context: Any) -> None:
         raise KeyError(CANARY)
@@ -90,9 +90,10 @@ async def test_a_defect_tells_an_id_and_nothing_else(
     assert error.reason == "INTERNAL"
     error_id = error.metadata["error_id"]
     assert error.message == f"internal error {error_id}; the log has it"
-    out = capsys.readouterr().out
-    assert error_id in out
-    assert CANARY not in out
+    lines = logged()
+    assert CANARY not in repr(lines)
+    (defect,) = [line for line in lines if line["action"] == "rpc.defect"]
+    assert (defect["error_id"], defect["error_type"]) == (error_id, "KeyError")
 
 
 async def test_nobody_there() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -14,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from runtime import context
 from runtime.errors import from_rpc
-from tests.runtime.conftest import Peer
+from tests.runtime.conftest import Logged, Peer
 from winnow.audit.v1 import audit_service_pb2 as pb
 
 CANARY = "canary-a8f3"
@@ -151,17 +150,17 @@ async def test_a_generator_is_closed_when_its_caller_goes(peer: Peer) -> None:
         await closed.wait()
 
 
-async def test_the_log_line_of_a_call(peer: Peer, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_the_log_line_of_a_call(peer: Peer, logged: Logged) -> None:
     async def handle(_request: Any, _context: Any) -> pb.ListEventsResponse:
         return pb.ListEventsResponse()
 
     peer.servicer.ListEvents = handle
-    capsys.readouterr()
+    logged()
     metadata = (("x-request-id", "job-8"), ("x-winnow-tenant", "acme"))
     await peer.stub.ListEvents(pb.ListEventsRequest(), metadata=metadata)
     await failure(peer.stub.ListEvents(pb.ListEventsRequest(page_size=9999), metadata=metadata))
     await health_pb2_grpc.HealthStub(peer.channel).Check(health_pb2.HealthCheckRequest())
-    good, bad = map(json.loads, capsys.readouterr().out.splitlines())
+    good, bad = logged()
     for line in (good, bad):
         assert (line["action"], line["request_id"], line["tenant"]) == ("rpc", "job-8", "acme")
         assert line["method"] == "/winnow.audit.v1.AuditService/ListEvents"

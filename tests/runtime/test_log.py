@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from runtime import log
+from tests.runtime.conftest import Logged
 
 # Assembled here, so that nothing looks like a credential in this file.
 TOKEN = "gh" + "p_" + "aB3dE6gH9" * 4
@@ -110,9 +111,7 @@ def test_one_line_each() -> None:
     assert line["action"] == "a\nb"
 
 
-def test_configured_here_too(capsys: pytest.CaptureFixture[str]) -> None:
-    log.configure("here")
+def test_the_standard_librarys_logging_goes_the_same_way(logged: Logged) -> None:
     logging.getLogger("third.party").warning("said %s", TOKEN)
-    out = capsys.readouterr().out
-    assert TOKEN not in out
-    assert json.loads(out)["service"] == "here"
+    (line,) = logged()
+    assert (line["service"], line["action"]) == ("test", "said [REDACTED]")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from runtime.channels import dial
 from runtime.server import Service, healthy
 from tests.harness import serving
-from tests.runtime.conftest import DESCRIPTOR, Peer, service
+from tests.runtime.conftest import DESCRIPTOR, Logged, Peer, service
 from winnow.audit.v1 import audit_service_pb2 as pb
 from winnow.audit.v1 import audit_service_pb2_grpc as rpc
 
@@ -58,9 +57,9 @@ async def test_a_stop_says_not_serving_and_lets_calls_end() -> None:
 
     made = service(Slow(), close=close)
     async with serving(made) as (_, channel):
-        watch = aiter(
-            health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=NAME))
-        )
+        health = health_pb2_grpc.HealthStub(channel)
+        watching = health.Watch(health_pb2.HealthCheckRequest(service=NAME))
+        watch = aiter(watching)
         assert (await anext(watch)).status == health_pb2.HealthCheckResponse.SERVING
         call = asyncio.ensure_future(
             rpc.AuditServiceStub(channel).ListEvents(pb.ListEventsRequest())
@@ -69,16 +68,15 @@ async def test_a_stop_says_not_serving_and_lets_calls_end() -> None:
         stopping = asyncio.create_task(made.stop(drain_seconds=20))
         assert (await anext(watch)).status == health_pb2.HealthCheckResponse.NOT_SERVING
         assert closed == []
+        watching.cancel()
         leave.set()
         assert (await call).next_page_token == "whole"
-        watch_call = watch
-        del watch_call
         await stopping
         assert closed == ["closed"]
 
 
 async def test_background_work_begins_again_after_a_failure(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, logged: Logged
 ) -> None:
     runs = 0
     again = asyncio.Event()
@@ -101,9 +99,8 @@ async def test_background_work_begins_again_after_a_failure(
     async with asyncio.timeout(10):
         await again.wait()
     await made.stop(0.1)
-    out = capsys.readouterr().out
-    assert "canary" not in out
-    lines = [json.loads(line) for line in out.splitlines()]
+    lines = logged()
+    assert "canary" not in repr(lines)
     (failed,) = [line for line in lines if line["action"] == "background.failed"]
     assert (failed["level"], failed["error_type"]) == ("error", "ValueError")
 
@@ -117,8 +114,9 @@ async def test_a_socket_file(tmp_path: Path) -> None:
 
 async def test_an_address_in_use(peer: Peer) -> None:
     made = Service(peer.address, DESCRIPTOR, lambda server: None)
-    with pytest.raises(RuntimeError, match="[Ff]ailed to bind"):
+    with pytest.raises(RuntimeError, match=r"[Ff]ailed to bind"):
         await made.start()
+    await made.stop(0)
 
 
 async def test_an_unknown_method(peer: Peer) -> None:

@@ -1,0 +1,142 @@
+"""What `winnow up` refuses before it starts anything, and the keys that it makes."""
+
+from __future__ import annotations
+
+import base64
+import socket
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+from typer.testing import CliRunner, Result
+
+from cli.main import app
+from cli.serve import ServeError, bind
+from cli.up import House, UpError, UpSettings, migrate
+
+KEY = base64.b64encode(b"k" * 32).decode()
+
+
+@pytest.fixture(autouse=True)
+def _bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CONFIG", "SECRETS_DIR", "DATABASE_URL", "SEALING_KEY"):
+        monkeypatch.delenv(f"WINNOW_{name}", raising=False)
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+@pytest.mark.parametrize(
+    "address", ["", "8080", ":8080", "127.0.0.1:", "127.0.0.1:-1", "127.0.0.1:65536", "h:٣", "::1"]
+)
+def test_an_address_reads_host_and_port(address: str) -> None:
+    with pytest.raises(ServeError, match="must be host:port"):
+        bind(address)
+
+
+def test_a_free_port_and_a_taken_one() -> None:
+    with bind("127.0.0.1:0") as bound:
+        host, port = bound.getsockname()
+        assert (host, bound.family) == ("127.0.0.1", socket.AF_INET)
+        with pytest.raises(ServeError) as caught:
+            bind(f"127.0.0.1:{port}")
+    assert str(caught.value) == f"cannot listen on 127.0.0.1:{port}: Address already in use"
+
+
+def test_an_ipv6_address() -> None:
+    try:
+        bound = bind("[::1]:0")
+    except ServeError:
+        pytest.skip("this machine has no IPv6")
+    with bound:
+        assert bound.family == socket.AF_INET6
+
+
+def test_keys_are_made_once_and_only_for_their_owner(tmp_path: Path) -> None:
+    house = House(tmp_path, "127.0.0.1:0", UpSettings())
+    folder = house._make_keys()
+    made = {path.name: path.read_text() for path in folder.iterdir()}
+    assert set(made) == {
+        "winnow_sealing_key",
+        "winnow_fingerprint_key",
+        "winnow_audit_signing_key",
+        "postgres_password",
+    }
+    assert folder.stat().st_mode & 0o777 == 0o700
+    for name, text in made.items():
+        assert (folder / name).stat().st_mode & 0o777 == 0o600
+        assert name == "postgres_password" or len(base64.b64decode(text)) == 32
+    assert len(set(made.values())) == 4
+    house._make_keys()
+    assert made == {path.name: path.read_text() for path in folder.iterdir()}
+
+
+def test_a_key_that_is_given_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file would come before the TOML file that gives it."""
+    file = tmp_path / "winnow.toml"
+    file.write_text(f"sealing_key = '{KEY}'\ndatabase_url = 'postgresql://h/d'\n")
+    monkeypatch.setenv("WINNOW_CONFIG", str(file))
+    given = UpSettings()
+    assert given.database_url == SecretStr("postgresql://h/d")
+    folder = House(tmp_path, "127.0.0.1:0", given)._make_keys()
+    assert not (folder / "winnow_sealing_key").exists()
+    assert (folder / "winnow_fingerprint_key").exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("canary", "is not a database URL"),
+        ("postgresql://u:canary@h:port/d", "is not a database URL"),
+        ("postgresql://u:canary@127.0.0.1:9/d", "does not answer"),
+        ("postgresql://u:canary@/d?host=/nowhere", "does not answer"),
+    ],
+)
+def test_a_wrong_database_is_told_without_its_url(
+    url: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UpError, match=said) as caught:
+        migrate(url)
+    assert "canary" not in str(caught.value)
+    monkeypatch.setenv("WINNOW_DATABASE_URL", url)
+    result = run("migrate")
+    assert result.exit_code == 2
+    assert result.stderr == f"winnow: {caught.value}\n"
+
+
+def test_migrate_needs_a_database() -> None:
+    result = run("migrate")
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "winnow: set WINNOW_DATABASE_URL to the database to migrate\n",
+    )
+
+
+def test_migrate_twice(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WINNOW_DATABASE_URL", database_url)
+    first, second = run("migrate"), run("migrate")
+    assert first.exit_code == 0
+    assert first.stdout == second.stdout
+    assert first.stdout.startswith("at revision ")
+
+
+@pytest.mark.parametrize("command", [("up", "--listen", "127.0.0.1:0"), ("serve", "audit")])
+def test_an_unknown_setting_is_refused(
+    command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WINNOW_SEALING_KEI", "canary")
+    more = ("--data-dir", str(tmp_path)) if command[0] == "up" else ()
+    result = run(*command, *more)
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "winnow: unknown setting WINNOW_SEALING_KEI; did you mean WINNOW_SEALING_KEY?\n",
+    )
+
+
+def test_serve_names_what_is_missing() -> None:
+    result = run("serve", "orchestrator")
+    assert result.exit_code == 2
+    assert "WINNOW_DATABASE_URL: Field required" in result.stderr
+    assert "WINNOW_SEALING_KEY: Field required" in result.stderr
+    assert run("serve", "nothing").exit_code == 2
