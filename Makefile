@@ -17,7 +17,7 @@ $(VENV)/ready: requirements-dev.lock pyproject.toml
 	@$(PYTHON) -m venv $(VENV) || \
 	  { echo "cannot make $(VENV): install your system's venv package (Debian: python3-venv)"; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 setup: $(VENV)/ready ## Everything into .venv, from the hashed lock

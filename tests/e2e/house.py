@@ -151,17 +151,20 @@ class House:
 
     def findings(self, report_id: str, /, **filters: str | int) -> list[Json]:
         """All findings, read page by page."""
+        return self._pages(f"/reports/{report_id}/findings", "findings", **filters)
+
+    def events(self, report_id: str) -> list[str]:
+        """The types of a report's events, in the log's order."""
+        entries = self._pages(f"/reports/{report_id}/events", "events", page_size=1000)
+        return [entry["event"]["event_type"] for entry in entries]
+
+    def _pages(self, path: str, member: str, /, **parameters: str | int) -> list[Json]:
         found: list[Json] = []
         token = ""
         while True:
             more = {"page_token": token} if token else {}
-            page = self.get(f"/reports/{report_id}/findings", **filters, **more)
-            found += page["findings"]
-            token = page.get("next_page_token", "")
+            page = self.get(path, **parameters, **more)
+            found += page[member]
+            token = page["next_page_token"]
             if not token:
                 return found
-
-    def events(self, report_id: str) -> list[str]:
-        """The types of a report's events, in the log's order."""
-        page = self.get(f"/reports/{report_id}/events", page_size=100)
-        return [entry["event"]["event_type"] for entry in page["events"]]

@@ -140,7 +140,11 @@ def requests() -> Iterator[tuple[str, dict[str, str | list[str]], bytes]]:
         yield f"{name} all over an envelope", {}, json.dumps(envelope).encode()
 
 
-def test_no_answer_repeats_a_secret(house: House, search: Search, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def leaks(
+    house: House, search: Search, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, set[str]]:
+    """Sends everything; what answers and the command line told of it, by where they did."""
     leaks: dict[str, set[str]] = {}
 
     def check(what: str, answer: bytes) -> None:
@@ -166,7 +170,7 @@ def test_no_answer_repeats_a_secret(house: House, search: Search, tmp_path: Path
 
     # The command line shows what the server told, and what went wrong.
     for name in ("gitleaks.git.json", "trufflehog.git.ndjson", "kingfisher.git.json"):
-        file = tmp_path / name
+        file = tmp_path_factory.mktemp("reports") / name
         file.write_bytes(load_report(name))
         for output in ("table", "json", "sarif"):
             done = subprocess.run(
@@ -176,6 +180,10 @@ def test_no_answer_repeats_a_secret(house: House, search: Search, tmp_path: Path
                 env=environment(),
             )
             check(f"winnow submit {name} {output}", done.stdout + done.stderr)
+    return leaks
+
+
+def test_no_answer_repeats_a_secret(leaks: dict[str, set[str]]) -> None:
     assert leaks == {}
 
 
@@ -208,11 +216,15 @@ def files(house: House) -> list[Path]:
     ]
 
 
+@pytest.mark.usefixtures("leaks")
 def test_nothing_at_rest_holds_a_secret(house: House, search: Search) -> None:
-    house.submit(load_report("gitleaks.git.json"))
     dump = dumped(house)
     # It is a dump of what was submitted, not of nothing.
-    assert dump.count(b"INSERT INTO orchestrator.findings ") >= 28
+    with house.connect() as connection:
+        row = connection.execute("SELECT count(*) FROM orchestrator.findings").fetchone()
+    assert row is not None
+    assert dump.count(b"INSERT INTO orchestrator.findings ") == row[0] > 500
+    assert dump.count(b"INSERT INTO orchestrator.raw_chunks ") > 100
     assert search.hits(dump) == set()
 
     log = house.log.read_bytes()

@@ -72,3 +72,24 @@ def test_limits_of_the_contract_hold_for_what_comes_late() -> None:
             ReportDeclaration(source=ReportSource(repository="x" * 513)), ReportDeclaration()
         )
     assert caught.value.metadata["field"] == "source.repository"
+
+
+@pytest.mark.parametrize(
+    "repository",
+    [
+        "https://user:word@git.example.com/a",
+        "https://user:w@rd@git.example.com/a",
+        "https://word@git.example.com/a",
+        "user:word@git.example.com/a",
+        " user:w@rd@git.example.com/a",
+    ],
+)
+def test_no_user_information_of_a_repository_stays(repository: str) -> None:
+    cleaned = declaration.clean(ReportDeclaration(source=ReportSource(repository=repository)))
+    assert cleaned.source.repository.removeprefix("https://") == "git.example.com/a"
+
+
+def test_tokens_are_known_before_their_case_is_lost() -> None:
+    token = "AKIA" + "Q3E4R5T6" * 2
+    cleaned = declaration.clean(ReportDeclaration(scanner_type=token, report_format=token))
+    assert token.lower() not in str(cleaned)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -60,12 +62,20 @@ def service(handlers: Any, **more: Any) -> Service:
 
 
 @pytest.fixture
-def logged(capsys: pytest.CaptureFixture[str]) -> Iterator[Logged]:
+def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[Logged]:
     """Returns the log lines written since the last call."""
+    written = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", written)
     log.configure("test", "DEBUG")
-    yield lambda: [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    def lines() -> list[dict[str, Any]]:
+        text = written.getvalue()
+        written.seek(0)
+        written.truncate()
+        return [json.loads(line) for line in text.splitlines()]
+
+    yield lines
     structlog.reset_defaults()
-    # Its stream ends with this test.
     logging.getLogger().handlers.clear()
 
 

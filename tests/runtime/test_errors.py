@@ -107,7 +107,7 @@ async def test_nobody_there() -> None:
     assert error.retryable
 
 
-async def test_errors_that_are_not_ours(peer: Peer) -> None:
+async def test_a_bare_internal_is_the_transports_and_may_pass(peer: Peer) -> None:
     async def fail(_request: Any, servicer_context: Any) -> None:
         await servicer_context.abort(grpc.StatusCode.INTERNAL, CANARY)
 
@@ -115,7 +115,8 @@ async def test_errors_that_are_not_ours(peer: Peer) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await peer.stub.ListEvents(pb.ListEventsRequest())
     error = from_rpc(caught.value, "peer")
-    assert (error.reason, error.message) == ("INTERNAL", "the peer failed")
+    assert (error.reason, error.message) == ("UPSTREAM_UNAVAILABLE", "the peer does not answer")
+    assert CANARY not in repr((error.message, error.metadata))
 
 
 @given(
