@@ -26,7 +26,7 @@ demo: setup ## Two real reports through the whole system, from nothing
 	@$(BIN)/python tools/demo.py
 
 test: setup check ## All checks, all tests
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term:skip-covered
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
 
 check: setup ## Format, lint, types, layers, contracts, generated code
 	@$(BIN)/ruff format --check --quiet $(CODE) || { echo "run: make format"; exit 1; }

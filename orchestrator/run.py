@@ -32,8 +32,11 @@ from winnow.report.v1.report_progress_pb2 import ReportProgress
 _log = get_logger()
 
 AT_ONCE = 4
-_ATTEMPTS = 5
+# A service that died is back within seconds, on a busy machine within ten: about
+# three quarters of a minute of trying before a report is given up.
+_ATTEMPTS = 12
 _BACKOFF_SECONDS = 0.25
+_BACKOFF_MOST_SECONDS = 5.0
 _SWEEP_SECONDS = 30.0
 
 
@@ -159,7 +162,7 @@ class Runner:
                 if attempt == _ATTEMPTS:
                     break
                 _log.warning("report.retry", status="processing", reason=failure.reason)
-                await asyncio.sleep(_BACKOFF_SECONDS * 2**attempt)
+                await asyncio.sleep(min(_BACKOFF_SECONDS * 2**attempt, _BACKOFF_MOST_SECONDS))
         try:
             report = await self._fail(report_id, tenant, failure)
             return Ended(report, self._outbox.ring(), failure)

@@ -253,20 +253,28 @@ async def test_a_moderator_that_breaks_off_is_asked_only_for_what_is_missing(
     assert report.summary.low == len(ORDINALS)
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.run._BACKOFF_MOST_SECONDS", 0.05)
+
+
+@pytest.mark.usefixtures("impatient")
 async def test_a_peer_that_stays_broken_fails_the_report_with_its_reason(rig) -> None:
-    rig.moderator.break_after = [0] * 5
+    rig.moderator.break_after = [0] * 20
     with pytest.raises(Exception, match="broken off") as caught:
         await rig.submit()
     assert "UNAVAILABLE" in str(caught.value)
     assert [event.event_type for event in rig.audit.events if event.event_type == "REPORT_FAILED"]
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_stream_without_summary_is_not_taken_for_complete(rig) -> None:
     rig.moderator.summary = False
     with pytest.raises(Exception, match="without a summary"):
         await rig.submit()
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_moderator_that_ends_early_is_not_taken_for_done(rig) -> None:
     """It sends its summary before it has seen all findings."""
     rig.moderator.end_after = 3
