@@ -103,6 +103,7 @@ def _open(finding: Finding, sealer: Sealer, header: ModerateHeader) -> Subject:
     return Subject(finding, PlainEvidence.FromString(plain), header)
 
 
+@lru_cache(maxsize=4096)  # a stage sees the same few things again and again
 def _evidence(stage: str, seen: Observation) -> Evidence:
     return Evidence(
         stage=stage, rule=seen.rule, where=seen.where, weight=seen.weight, detail=seen.detail

@@ -21,8 +21,9 @@ class Subject(msgspec.Struct, frozen=True, eq=False, gc=False):
     header: ModerateHeader
 
 
-class Observation(msgspec.Struct, frozen=True, gc=False):
-    """One thing seen: the fields of `winnow.finding.v1.Evidence`, without the stage."""
+class Observation(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """One thing seen: the fields of `winnow.finding.v1.Evidence`, without the stage.
+    Compared by identity, like opinions."""
 
     rule: str
     where: str

@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import msgspec
+
 from moderator.rules import Clue, Impact, RulePack
 from winnow.finding.v1.verdict_pb2 import (
     RISK_HIGH,
@@ -47,14 +49,26 @@ def _counts(clue: Clue, provider: Clue | None) -> bool:
     return clue.kind not in _GUESSES or clue.where in ("line", "check")
 
 
+class Weighed(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """What a set of clues comes to: probability (0 to 1), risk, the clues that
+    counted with the combinations that follow from them, strongest first, the
+    provider whose shape the value has, and what the credential opens."""
+
+    confidence: float
+    risk: Risk.ValueType
+    clues: tuple[Clue, ...]
+    provider: Clue | None
+    impact: Impact
+
+
 def best_provider(clues: Sequence[Clue]) -> Clue | None:
     """The provider shape that says most: the likeliest of those that matched."""
     matched = [clue for clue in clues if clue.provider is not None]
     return max(matched, key=lambda clue: clue.weight) if matched else None
 
 
-def weigh(pack: RulePack, seen: Sequence[Clue]) -> tuple[float, Risk.ValueType, tuple[Clue, ...]]:
-    """Confidence (0 to 1), risk, and the clues that counted, combinations included."""
+def weigh(pack: RulePack, seen: Sequence[Clue]) -> Weighed:
+    """Adds up what was seen."""
     provider = best_provider(seen)
     clues = [clue for clue in seen if _counts(clue, provider)]
     kinds = frozenset(clue.kind for clue in clues)
@@ -74,21 +88,25 @@ def weigh(pack: RulePack, seen: Sequence[Clue]) -> tuple[float, Risk.ValueType, 
             total += clue.weight
     # Several folders that say the same are one fact, not several.
     total += names + max(place, min(_PLACE_CAP, worst))
-    live = any(clue.id == "validity.live" for clue in clues)
-    confidence = 1.0 / (1.0 + math.exp(-max(min(total, 12.0), _AGAINST_CAP)))
-    if live:
-        confidence = max(confidence, 0.99)
     ids = {clue.id for clue in clues}
-    risk = _risk(confidence, impact_of(clues), kinds, ids)
-    return confidence, risk, tuple(clues)
+    confidence = 1.0 / (1.0 + math.exp(-max(min(total, 12.0), _AGAINST_CAP)))
+    if "validity.live" in ids:
+        confidence = max(confidence, 0.99)
+    impact = _impact(provider, {clue.kind for clue in clues})
+    clues.sort(key=_strength)
+    return Weighed(
+        confidence, _risk(confidence, impact, kinds, ids), tuple(clues), provider, impact
+    )
 
 
-def impact_of(clues: Sequence[Clue]) -> Impact:
+def _strength(clue: Clue) -> tuple[float, str]:
+    return (-abs(clue.weight), clue.id)
+
+
+def _impact(provider: Clue | None, kinds: set[str]) -> Impact:
     """What the credential opens, if it is one."""
-    provider = best_provider(clues)
     if provider is not None and provider.provider is not None:
         return provider.provider.impact
-    kinds = {clue.kind for clue in clues}
     if kinds & _OPENS_ACCOUNT:
         return "account"
     return "service" if kinds & _OPENS_SERVICE else "limited"

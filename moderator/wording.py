@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from moderator.rules import Clue
-from moderator.weighing import SIDE_PLACES, best_provider, impact_of
-from winnow.finding.v1.verdict_pb2 import RISK_LOW, RISK_MEDIUM, Risk
+from moderator.weighing import SIDE_PLACES, Weighed
+from winnow.finding.v1.verdict_pb2 import RISK_LOW, RISK_MEDIUM
 
 MAX_REASON = 512
 _STRONG = 1.0
@@ -43,8 +43,7 @@ def _place(clues: Sequence[Clue]) -> Clue | None:
     return max(places, key=lambda clue: (clue.kind in SIDE_PLACES, abs(clue.weight)))
 
 
-def _subject(clues: Sequence[Clue]) -> str:
-    provider = best_provider(clues)
+def _subject(clues: Sequence[Clue], provider: Clue | None) -> str:
     if provider is not None and provider.provider is not None:
         title = provider.provider.title
         # A brand keeps its own spelling: npm, age.
@@ -57,20 +56,18 @@ def _subject(clues: Sequence[Clue]) -> str:
     return "Possible credential"
 
 
-def reason(clues: Sequence[Clue], confidence: float, risk: Risk.ValueType) -> str:
+def reason(weighed: Weighed) -> str:
     """Why, in at most 512 characters; the same clues give the same words."""
-    ordered = sorted(clues, key=lambda clue: (-abs(clue.weight), clue.id))
-    ordered = [clue for clue in ordered if clue.provider is None and clue.kind != "base"]
+    clues, risk, provider, impact = weighed.clues, weighed.risk, weighed.provider, weighed.impact
+    ordered = [clue for clue in clues if clue.provider is None and clue.kind != "base"]
     for_it = [clue.says for clue in ordered if clue.weight > 0 and clue.where != "path"]
     against = [clue for clue in ordered if clue.weight < 0]
     place = _place(clues)
-    subject = _subject(clues)
+    subject = _subject(clues, provider)
     where = f" in {_article(place.kind)}" if place is not None else ""
-    provider = best_provider(clues)
-    impact = impact_of(clues)
     if provider is not None and impact == "public" and risk == RISK_LOW:
         return f"{subject}{where}: public by design, it opens nothing by itself."
-    if confidence < 0.5:
+    if weighed.confidence < 0.5:
         return _unlikely(subject, where, for_it, against)[:MAX_REASON]
     text = f"{subject}{where}"
     text += f": {_join(for_it[:2])}." if for_it else ", with a well-formed value."

@@ -196,18 +196,20 @@ class Heuristics:
             clues.append(self._signals["code.unquoted"])
 
     def _weigh(self, seen: tuple[Clue, ...]) -> Opinion:
-        confidence, risk, clues = weigh(self._pack, seen)
-        strongest = sorted(clues, key=lambda clue: (-abs(clue.weight), clue.id))
+        weighed = weigh(self._pack, seen)
+        confidence = weighed.confidence
         return Opinion(
-            risk=risk,
+            risk=weighed.risk,
             confidence=round(confidence, 4),
-            reason=reason(clues, confidence, risk),
-            observations=tuple(
-                Observation(clue.id, clue.where, clue.weight, clue.says)
-                for clue in strongest[:_MAX_OBSERVATIONS]
-            ),
+            reason=reason(weighed),
+            observations=tuple(map(_observation, weighed.clues[:_MAX_OBSERVATIONS])),
             decisive=confidence >= _SURE_REAL or confidence <= _SURE_NOT,
         )
+
+
+@lru_cache(maxsize=4096)  # by identity: a clue is made once, with its pack
+def _observation(clue: Clue) -> Observation:
+    return Observation(clue.id, clue.where, clue.weight, clue.says)
 
 
 def _line_of(value: str, context: str, match: str) -> tuple[str, int]:
