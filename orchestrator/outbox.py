@@ -42,6 +42,7 @@ class Outbox:
         self._bell = asyncio.Event()
         self._urgent = asyncio.Event()
         self._round = asyncio.Condition()
+        self._taken: list[int] = []
         self._begun = 0
         self._shipped = 0
 
@@ -77,16 +78,17 @@ class Outbox:
     async def _ship(self) -> bool:
         """Ships what is there, at most 500 events; returns whether there may be more."""
         round_ = self._begun
-        pending = await self._database.run(store.pending_events, _AT_ONCE)
+        # What the last round shipped goes in the same transaction that looks for more.
+        pending = await self._database.run(store.next_events, self._taken, _AT_ONCE)
+        self._taken = []
         if pending:
             request = AppendEventsRequest(events=[event for _, event in pending])
             await self._audit.AppendEvents(request, **call())
+            self._taken = [seq for seq, _ in pending]
         if len(pending) < _AT_ONCE:
             async with self._round:
                 self._shipped = round_
                 self._round.notify_all()
-        if pending:
-            await self._database.run(store.drop_events, [seq for seq, _ in pending])
         return len(pending) == _AT_ONCE
 
     async def shipped(self, round_: int, seconds: float) -> bool:

@@ -43,6 +43,7 @@ UNANSWERED_BATCHES = 16
 # A parser on a slow disk, a model on a busy machine: silence this long is death.
 IDLE_SECONDS = 60.0
 _QUEUED = 8
+_GATHER_SECONDS = 0.01
 _RESUMED_AT_ONCE = 256
 
 
@@ -106,6 +107,7 @@ class Writer:
         self._report_id = report_id
         self._tenant = tenant
         self._queue: asyncio.Queue[Any] = asyncio.Queue(_QUEUED)
+        self._ending = False
 
     async def put(self, item: FindingBatch | VerdictBatch | list[Rejected] | Step) -> None:
         """Queues an item; waits while the database is behind."""
@@ -113,6 +115,7 @@ class Writer:
 
     async def done(self, *items: VerdictBatch | Step) -> None:
         """Queues the last items and waits until they and all before them are committed."""
+        self._ending = True
         for item in items:
             await self._queue.put(item)
         await self._queue.join()
@@ -120,12 +123,20 @@ class Writer:
     async def run(self) -> None:
         """Stores until cancelled."""
         while True:
-            items = [await self._queue.get()]
-            while not self._queue.empty():
-                items.append(self._queue.get_nowait())
+            items = await self._gather()
             await self._database.run(self._store, items)
             for _ in items:
                 self._queue.task_done()
+
+    async def _gather(self) -> list[Any]:
+        """The next transaction's items: a commit costs more than a moment's patience,
+        and the parts of a small report come within one."""
+        items = [await self._queue.get()]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_GATHER_SECONDS):
+                while len(items) < _QUEUED and not (self._ending and self._queue.empty()):
+                    items.append(await self._queue.get())
+        return items
 
     def _store(self, connection: Connection, items: list[Any]) -> None:
         store_findings.put(

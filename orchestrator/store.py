@@ -116,15 +116,12 @@ def put_events(connection: Connection, events: Iterable[Envelope]) -> None:
         connection.execute(insert(outbox), rows)
 
 
-def pending_events(connection: Connection, limit: int) -> list[tuple[int, Envelope]]:
-    """The oldest events of the outbox with their numbers."""
+def next_events(connection: Connection, taken: list[int], limit: int) -> list[tuple[int, Envelope]]:
+    """Removes the events that the audit service has taken; returns the oldest others."""
+    if taken:
+        connection.execute(delete(outbox).where(outbox.c.seq.in_(taken)))
     query = select(outbox.c.seq, outbox.c.event).order_by(outbox.c.seq).limit(limit)
     return [(seq, Envelope.FromString(event)) for seq, event in connection.execute(query)]
-
-
-def drop_events(connection: Connection, sequences: list[int]) -> None:
-    """Removes events that the audit service has taken."""
-    connection.execute(delete(outbox).where(outbox.c.seq.in_(sequences)))
 
 
 def get(connection: Connection, report_id: uuid.UUID, tenant: str) -> Report:
