@@ -48,6 +48,16 @@ def _default_data_dir() -> Path:
     return Path(base) / "winnow"
 
 
+def _say_ready(url: str, local: bool) -> None:
+    if not local:
+        typer.echo(
+            "winnow: warning: there is no authentication yet, and this address is not local: "
+            "whoever reaches it can submit and read reports",
+            err=True,
+        )
+    print(f"winnow is ready: {url}", flush=True)
+
+
 @app.command()
 def up(
     listen: Annotated[
@@ -77,7 +87,7 @@ def up(
         given = config.load(UpSettings)
         log.configure("up", given.log_level)
         house = House(folder, listen, given)
-        asyncio.run(house.run(lambda url: print(f"winnow is ready: {url}", flush=True)))
+        asyncio.run(house.run(_say_ready))
     except (UpError, ServeError, PostgresError, config.ConfigError) as error:
         _fail(str(error))
     except PermissionError as error:

@@ -12,6 +12,7 @@ import asyncio
 import base64
 import contextlib
 import fcntl
+import ipaddress
 import os
 import secrets
 import shutil
@@ -104,8 +105,12 @@ class House:
         self._environment: dict[str, str] = {}
         self._lock_file: int | None = None
 
-    async def run(self, ready: Callable[[str], None]) -> None:
-        """Starts everything, calls `ready` with the URL once requests are served, runs until a signal.
+    async def run(self, ready: Callable[[str, bool], None]) -> None:
+        """Starts everything, calls `ready`, runs until a signal.
+
+        Args:
+            ready: called once requests are served, with the URL and whether only
+                this machine reaches it.
 
         Raises:
             UpError: something does not start.
@@ -127,7 +132,7 @@ class House:
                 watchers.append(asyncio.create_task(self._keep_database(self._postgres)))
             await self._unless_one_fails(watchers, self._wait_ready())
             if not self._stopping.is_set():
-                ready(self.url)
+                ready(self.url, self._local)
             await self._unless_one_fails(watchers, self._stopping.wait())
         finally:
             self._stopping.set()
@@ -151,6 +156,10 @@ class House:
         host, port = self._socket.getsockname()[:2]
         host = "127.0.0.1" if host == "0.0.0.0" else "[::1]" if host == "::" else host  # noqa: S104
         return f"http://{f'[{host}]' if ':' in host and '[' not in host else host}:{port}"
+
+    @property
+    def _local(self) -> bool:
+        return ipaddress.ip_address(self._socket.getsockname()[0]).is_loopback
 
     def _lock(self) -> None:
         """One `winnow up` a data directory."""
