@@ -18,6 +18,8 @@ from winnow.report.v1.report_progress_pb2 import ReportProgress
 from winnow.report.v1.report_service_pb2 import (
     ListFindingsRequest,
     ListFindingsResponse,
+    ListRejectedRequest,
+    ListRejectedResponse,
     ListReportsRequest,
     ListReportsResponse,
 )
@@ -103,7 +105,14 @@ _SCHEMAS: dict[str, Schema] = {
         ]
     },
 }
-_ROOTS = (Report, ListReportsResponse, ListFindingsResponse, ListEventsResponse, ReportProgress)
+_ROOTS = (
+    Report,
+    ListReportsResponse,
+    ListFindingsResponse,
+    ListRejectedResponse,
+    ListEventsResponse,
+    ReportProgress,
+)
 
 
 def _content(schema: Schema, description: str, media_type: str = _JSON) -> Schema:
@@ -204,6 +213,12 @@ LIST_FINDINGS = _route(
     {200: _content(reference("ListFindingsResponse"), "A page")},
     {400: "A parameter is not valid", 404: _NO_REPORT, **_BEHIND},
     parameters(ListFindingsRequest.DESCRIPTOR, ["report_id"]),
+)
+LIST_REJECTED = _route(
+    "A report's records that could not be read, and why",
+    {200: _content(reference("ListRejectedResponse"), "A page")},
+    {400: "A parameter is not valid", 404: _NO_REPORT, **_BEHIND},
+    parameters(ListRejectedRequest.DESCRIPTOR, ["report_id"]),
 )
 CANCEL_REPORT = _route(
     "Stop work on a report",

@@ -115,6 +115,22 @@ class ReportService(rpc.ReportServiceServicer):
             next_page_token="" if last is None else paging.encode(str(last), *query),
         )
 
+    async def ListRejected(
+        self, request: pb.ListRejectedRequest, _context: Any
+    ) -> pb.ListRejectedResponse:
+        report_id, tenant = uuid.UUID(request.report_id), context.tenant.get()
+        query = (tenant, request.report_id, "rejected")
+        after = int(paging.decode(request.page_token, *query) or -1)
+        await self._database.run(store.get, report_id, tenant)
+        size = request.page_size or _FINDINGS_PAGE
+        found = await self._database.run(
+            store_findings.rejected_page, report_id, tenant, after, size + 1
+        )
+        response = pb.ListRejectedResponse(rejected=found[:size])
+        if len(found) > size:
+            response.next_page_token = paging.encode(str(found[size - 1].ordinal), *query)
+        return response
+
     async def CancelReport(
         self, request: pb.CancelReportRequest, _context: Any
     ) -> pb.CancelReportResponse:

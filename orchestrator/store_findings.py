@@ -171,6 +171,23 @@ def discard(connection: Connection, report_id: uuid.UUID) -> None:
         connection.execute(delete(table).where(table.c.report_id == report_id))
 
 
+def rejected_page(
+    connection: Connection, report_id: uuid.UUID, tenant: str, after: int, limit: int
+) -> list[Rejected]:
+    """Up to `limit` records that could not be read, above ordinal `after`."""
+    query = (
+        select(rejections.c.message)
+        .where(
+            rejections.c.report_id == report_id,
+            rejections.c.tenant_id == tenant,
+            rejections.c.ordinal > after,
+        )
+        .order_by(rejections.c.ordinal)
+        .limit(limit)
+    )
+    return [Rejected.FromString(message) for (message,) in connection.execute(query)]
+
+
 def unjudged(connection: Connection, report_id: uuid.UUID, after: int, limit: int) -> FindingBatch:
     """Stored findings without a verdict, by ordinal: where a cut run goes on."""
     query = (

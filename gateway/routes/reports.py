@@ -19,6 +19,7 @@ from winnow.report.v1.report_service_pb2 import (
     GetReportRequest,
     ListFindingsRequest,
     ListFindingsResponse,
+    ListRejectedRequest,
     ListReportsRequest,
 )
 
@@ -59,6 +60,15 @@ async def list_findings(request: Request) -> Response:
     query = bind(ListFindingsRequest, request.query_params.multi_items(), report_id=report_id)
     with calling(ORCHESTRATOR):
         page = await backends(request).reports.ListFindings(query, **call())
+    return answers.json(to_json(page))
+
+
+@router.get("/reports/{report_id}/rejected", **docs.LIST_REJECTED)
+async def list_rejected(request: Request) -> Response:
+    report_id = answers.report_id(request)
+    query = bind(ListRejectedRequest, request.query_params.multi_items(), report_id=report_id)
+    with calling(ORCHESTRATOR):
+        page = await backends(request).reports.ListRejected(query, **call())
     return answers.json(to_json(page))
 
 

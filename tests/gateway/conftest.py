@@ -20,6 +20,7 @@ from runtime.errors import WinnowError
 from runtime.server import Service
 from winnow.audit.v1 import audit_event_pb2, audit_service_pb2, audit_service_pb2_grpc
 from winnow.finding.v1 import finding_pb2, verdict_pb2
+from winnow.ingest.v1 import rejected_pb2
 from winnow.report.v1 import (
     report_finding_pb2,
     report_pb2,
@@ -133,6 +134,12 @@ class Reports(report_service_pb2_grpc.ReportServiceServicer):
         end = start + (request.page_size or 100)
         return report_service_pb2.ListFindingsResponse(
             findings=rows[start:end], next_page_token=str(end) if end < len(rows) else ""
+        )
+
+    async def ListRejected(self, request: Any, context: Any) -> Any:
+        self._find(request.report_id)
+        return report_service_pb2.ListRejectedResponse(
+            rejected=[rejected_pb2.Rejected(ordinal=3, reason=1, detail="not valid JSON")]
         )
 
     async def CancelReport(self, request: Any, context: Any) -> Any:

@@ -73,7 +73,7 @@ async def test_answer_is_cut_short_if_a_page_fails(client: httpx.AsyncClient, re
         await client.get(f"/reports/{report.report_id}")
 
 
-@pytest.mark.parametrize("tail", ["", "/findings", "/events", "/events/stream"])
+@pytest.mark.parametrize("tail", ["", "/findings", "/rejected", "/events", "/events/stream"])
 @pytest.mark.parametrize("identifier", ["0198c5a0-0000-7000-8000-000000000000", "x", "%00", SECRET])
 async def test_unknown_report_is_404(client: httpx.AsyncClient, tail: str, identifier: str) -> None:
     answer = await client.get(f"/reports/{identifier}{tail}")
@@ -213,3 +213,13 @@ async def test_unknown_routes_are_problems(client: httpx.AsyncClient) -> None:
     assert wrong.status_code == 405
     assert wrong.headers["allow"]
     assert wrong.json()["title"] == "Method Not Allowed"
+
+
+async def test_rejected_records_are_listed_with_their_reason(
+    client: httpx.AsyncClient, reports: Any
+) -> None:
+    report = reports.add(0)
+    answer = await client.get(f"/reports/{report.report_id}/rejected")
+    assert answer.status_code == 200
+    (one,) = answer.json()["rejected"]
+    assert (one["ordinal"], one["reason"], one["detail"]) == (3, "syntax", "not valid JSON")

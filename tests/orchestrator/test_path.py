@@ -94,6 +94,26 @@ async def test_every_record_is_accounted_for_and_every_event_is_there(house, nam
     assert trail[4].payload["summary"]["high"] == summary.high
 
 
+async def test_records_that_cannot_be_read_are_told_with_their_reason(house) -> None:
+    good = {"RuleID": "r", "File": "f", "StartLine": 1, "Match": "m", "Secret": "s"}
+    records = [good, {**good, "File": 7}, "text", {**good, "StartLine": 2}, [], good]
+    report = await submit(house, json.dumps(records).encode(), "gitleaks")
+    assert (report.records.read, report.records.findings) == (6, 2)
+    assert (report.records.merged, report.records.rejected) == (1, 3)
+    rejected, token = [], ""
+    while True:
+        page = await house.reports.ListRejected(
+            pb.ListRejectedRequest(report_id=report.report_id, page_size=2, page_token=token)
+        )
+        rejected += page.rejected
+        token = page.next_page_token
+        if not token:
+            break
+    assert [one.ordinal for one in rejected] == [1, 2, 4]
+    assert rejected[0].field == "File"
+    assert all(one.detail and one.reason for one in rejected)
+
+
 async def test_viewing_is_an_event_too(house) -> None:
     report = await submit(house, load_report("gitleaks.git.json"))
     await house.reports.GetReport(pb.GetReportRequest(report_id=report.report_id))

@@ -10,6 +10,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from winnow.finding.v1 import finding_pb2 as _finding_pb2
 from winnow.finding.v1 import verdict_pb2 as _verdict_pb2
+from winnow.ingest.v1 import rejected_pb2 as _rejected_pb2
 from winnow.report.v1 import report_finding_pb2 as _report_finding_pb2
 from winnow.report.v1 import report_pb2 as _report_pb2
 from winnow.report.v1 import report_progress_pb2 as _report_progress_pb2
@@ -413,6 +414,64 @@ class ListFindingsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListFindingsResponse: _TypeAlias = ListFindingsResponse  # noqa: Y015
+
+@_typing.final
+class ListRejectedRequest(_message.Message):
+    """Request of ListRejected."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPORT_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    report_id: _builtins.str
+    """The report's UUID."""
+    page_size: _builtins.int
+    """Rows a page: 0 means 100, at most 2000."""
+    page_token: _builtins.str
+    """next_page_token of the page before; empty for the first."""
+    def __init__(
+        self,
+        *,
+        report_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "report_id", b"report_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRejectedRequest: _TypeAlias = ListRejectedRequest  # noqa: Y015
+
+@_typing.final
+class ListRejectedResponse(_message.Message):
+    """Response of ListRejected."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REJECTED_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def rejected(self) -> _containers.RepeatedCompositeFieldContainer[_rejected_pb2.Rejected]:
+        """By ordinal."""
+
+    def __init__(
+        self,
+        *,
+        rejected: _abc.Iterable[_rejected_pb2.Rejected] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "rejected", b"rejected"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRejectedResponse: _TypeAlias = ListRejectedResponse  # noqa: Y015
 
 @_typing.final
 class CancelReportRequest(_message.Message):

@@ -55,6 +55,11 @@ class ReportServiceStub:
                 request_serializer=winnow_dot_report_dot_v1_dot_report__service__pb2.ListFindingsRequest.SerializeToString,
                 response_deserializer=winnow_dot_report_dot_v1_dot_report__service__pb2.ListFindingsResponse.FromString,
                 _registered_method=True)
+        self.ListRejected = channel.unary_unary(
+                '/winnow.report.v1.ReportService/ListRejected',
+                request_serializer=winnow_dot_report_dot_v1_dot_report__service__pb2.ListRejectedRequest.SerializeToString,
+                response_deserializer=winnow_dot_report_dot_v1_dot_report__service__pb2.ListRejectedResponse.FromString,
+                _registered_method=True)
         self.CancelReport = channel.unary_unary(
                 '/winnow.report.v1.ReportService/CancelReport',
                 request_serializer=winnow_dot_report_dot_v1_dot_report__service__pb2.CancelReportRequest.SerializeToString,
@@ -111,6 +116,14 @@ class ReportServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListRejected(self, request, context):
+        """A report's records that could not be read, by ordinal, with the reason of each.
+        Errors: REPORT_NOT_FOUND, PAGE_TOKEN_INVALID.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CancelReport(self, request, context):
         """Stops work on a report that has not ended: it ends as error REPORT_CANCELLED.
         Errors: REPORT_NOT_FOUND, REPORT_STATE.
@@ -150,6 +163,11 @@ def add_ReportServiceServicer_to_server(servicer, server):
                     servicer.ListFindings,
                     request_deserializer=winnow_dot_report_dot_v1_dot_report__service__pb2.ListFindingsRequest.FromString,
                     response_serializer=winnow_dot_report_dot_v1_dot_report__service__pb2.ListFindingsResponse.SerializeToString,
+            ),
+            'ListRejected': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRejected,
+                    request_deserializer=winnow_dot_report_dot_v1_dot_report__service__pb2.ListRejectedRequest.FromString,
+                    response_serializer=winnow_dot_report_dot_v1_dot_report__service__pb2.ListRejectedResponse.SerializeToString,
             ),
             'CancelReport': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelReport,
@@ -271,6 +289,33 @@ class ReportService:
             '/winnow.report.v1.ReportService/ListFindings',
             winnow_dot_report_dot_v1_dot_report__service__pb2.ListFindingsRequest.SerializeToString,
             winnow_dot_report_dot_v1_dot_report__service__pb2.ListFindingsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRejected(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/winnow.report.v1.ReportService/ListRejected',
+            winnow_dot_report_dot_v1_dot_report__service__pb2.ListRejectedRequest.SerializeToString,
+            winnow_dot_report_dot_v1_dot_report__service__pb2.ListRejectedResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -56,6 +56,10 @@ class ReportServiceStub:
     stable: rows are immutable, so no row is missed or repeated.
     Errors: REPORT_NOT_FOUND, PAGE_TOKEN_INVALID.
     """
+    ListRejected: _grpc.UnaryUnaryMultiCallable[_report_service_pb2.ListRejectedRequest, _report_service_pb2.ListRejectedResponse]
+    """A report's records that could not be read, by ordinal, with the reason of each.
+    Errors: REPORT_NOT_FOUND, PAGE_TOKEN_INVALID.
+    """
     CancelReport: _grpc.UnaryUnaryMultiCallable[_report_service_pb2.CancelReportRequest, _report_service_pb2.CancelReportResponse]
     """Stops work on a report that has not ended: it ends as error REPORT_CANCELLED.
     Errors: REPORT_NOT_FOUND, REPORT_STATE.
@@ -92,6 +96,10 @@ class ReportServiceAsyncStub(ReportServiceStub):
     ListFindings: _aio.UnaryUnaryMultiCallable[_report_service_pb2.ListFindingsRequest, _report_service_pb2.ListFindingsResponse]  # type: ignore[assignment]
     """A report's findings with their latest verdicts, by ordinal. The cursor is
     stable: rows are immutable, so no row is missed or repeated.
+    Errors: REPORT_NOT_FOUND, PAGE_TOKEN_INVALID.
+    """
+    ListRejected: _aio.UnaryUnaryMultiCallable[_report_service_pb2.ListRejectedRequest, _report_service_pb2.ListRejectedResponse]  # type: ignore[assignment]
+    """A report's records that could not be read, by ordinal, with the reason of each.
     Errors: REPORT_NOT_FOUND, PAGE_TOKEN_INVALID.
     """
     CancelReport: _aio.UnaryUnaryMultiCallable[_report_service_pb2.CancelReportRequest, _report_service_pb2.CancelReportResponse]  # type: ignore[assignment]
@@ -151,6 +159,16 @@ class ReportServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_report_service_pb2.ListFindingsResponse, _abc.Awaitable[_report_service_pb2.ListFindingsResponse]]:
         """A report's findings with their latest verdicts, by ordinal. The cursor is
         stable: rows are immutable, so no row is missed or repeated.
+        Errors: REPORT_NOT_FOUND, PAGE_TOKEN_INVALID.
+        """
+
+    @_abc_1.abstractmethod
+    def ListRejected(
+        self,
+        request: _report_service_pb2.ListRejectedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_report_service_pb2.ListRejectedResponse, _abc.Awaitable[_report_service_pb2.ListRejectedResponse]]:
+        """A report's records that could not be read, by ordinal, with the reason of each.
         Errors: REPORT_NOT_FOUND, PAGE_TOKEN_INVALID.
         """
 
