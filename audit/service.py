@@ -15,9 +15,12 @@ from runtime.database import Database
 from runtime.errors import WinnowError
 from winnow.audit.v1 import audit_service_pb2 as pb
 from winnow.audit.v1 import audit_service_pb2_grpc as rpc
+from winnow.event.v1.envelope_pb2 import Envelope
 
 _PAGE = 100
 _WATCH_SECONDS = 0.5
+_MAX_FIELD = 512
+_MAX_EVENT_BYTES = 64 << 10
 
 
 class AuditService(rpc.AuditServiceServicer):
@@ -35,9 +38,8 @@ class AuditService(rpc.AuditServiceServicer):
     async def AppendEvents(
         self, request: pb.AppendEventsRequest, _context: Any
     ) -> pb.AppendEventsResponse:
-        for event in request.events:
-            _check(event.event_id)
-        sequences = await self._database.run(store.append, list(request.events))
+        leaves = [(event, _leaf(event)) for event in request.events]
+        sequences = await self._database.run(store.append, leaves)
         return pb.AppendEventsResponse(sequences=sequences)
 
     async def ListEvents(
@@ -45,16 +47,15 @@ class AuditService(rpc.AuditServiceServicer):
     ) -> pb.ListEventsResponse:
         tenant = context.tenant.get()
         query = (tenant, request.report_id, request.event_type)
-        after = int(paging.decode(request.page_token, *query) or -1)
+        after = paging.after_number(request.page_token, *query)
         size = request.page_size or _PAGE
         subject = f"reports/{request.report_id}" if request.report_id else ""
         found = await self._database.run(
             store.page, tenant, subject, request.event_type, after, size + 1
         )
-        response = pb.ListEventsResponse(events=found[:size])
-        if len(found) > size:
-            response.next_page_token = paging.encode(str(found[size - 1].sequence), *query)
-        return response
+        page, more = paging.cut(found, size)
+        token = paging.encode(str(page[-1].sequence), *query) if more else ""
+        return pb.ListEventsResponse(events=page, next_page_token=token)
 
     async def GetCheckpoint(
         self, _request: pb.GetCheckpointRequest, _context: Any
@@ -111,10 +112,27 @@ class AuditService(rpc.AuditServiceServicer):
                 await asyncio.sleep(_WATCH_SECONDS)
 
 
-def _check(event_id: str) -> None:
+def _leaf(event: Envelope) -> bytes:
+    """An event's canonical bytes, if it may stand in the log."""
+    for field, value in (
+        ("event_id", event.event_id),
+        ("event_type", event.event_type),
+        ("tenant_id", event.tenant_id),
+        ("subject", event.subject),
+    ):
+        if not 0 < len(value) <= _MAX_FIELD or "\x00" in value:
+            raise _wrong(field, f"must have 1 to {_MAX_FIELD} characters, none of them NUL")
     try:
-        uuid.UUID(event_id)
+        uuid.UUID(event.event_id)
     except ValueError:
-        raise WinnowError(
-            "INVALID_ARGUMENT", "events.event_id: must be a UUID", field="events.event_id"
-        ) from None
+        raise _wrong("event_id", "must be a UUID") from None
+    if event.ByteSize() > _MAX_EVENT_BYTES:
+        raise _wrong("payload", f"an event has at most {_MAX_EVENT_BYTES} bytes")
+    try:
+        return log.leaf_of(event)
+    except (ValueError, OverflowError):
+        raise _wrong("payload", "numbers must be whole and below 2^53, the time a date") from None
+
+
+def _wrong(field: str, what: str) -> WinnowError:
+    return WinnowError("INVALID_ARGUMENT", f"events.{field}: {what}", field=f"events.{field}")

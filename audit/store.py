@@ -23,8 +23,8 @@ from winnow.event.v1.envelope_pb2 import Envelope
 _APPEND_LOCK = 0x41554449
 
 
-def append(connection: Connection, batch: list[Envelope]) -> list[int]:
-    """Appends events, all or none; returns their sequences in the order given.
+def append(connection: Connection, batch: list[tuple[Envelope, bytes]]) -> list[int]:
+    """Appends events with their leaves, all or none; returns their sequences in the order given.
 
     An event whose id is in the log already keeps its number.
 
@@ -32,9 +32,8 @@ def append(connection: Connection, batch: list[Envelope]) -> list[int]:
         WinnowError: EVENT_CONFLICT if an id stands there with other content.
     """
     leaves: dict[uuid.UUID, tuple[Envelope, bytes]] = {}
-    for event in batch:
+    for event, leaf in batch:
         key = uuid.UUID(event.event_id)
-        leaf = log.leaf_of(event)
         if leaves.setdefault(key, (event, leaf))[1] != leaf:
             raise _conflict(key)
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _APPEND_LOCK})
@@ -70,7 +69,7 @@ def append(connection: Connection, batch: list[Envelope]) -> list[int]:
         following += 1
     if fresh:
         connection.execute(insert(events), fresh)
-    return [known[uuid.UUID(event.event_id)] for event in batch]
+    return [known[uuid.UUID(event.event_id)] for event, _ in batch]
 
 
 def _conflict(key: uuid.UUID) -> WinnowError:

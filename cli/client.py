@@ -88,12 +88,20 @@ class Client(Protocol):
 
 def connect(server: str) -> Client:
     """The client for a server's URL: http://, https://, grpc://host:port or grpc://unix:/path."""
-    parts = urlsplit(server)
-    if parts.scheme in ("http", "https") and parts.netloc:
-        return RestClient(httpx.Client(base_url=server, timeout=_TIMEOUT), server)
-    if parts.scheme == "grpc" and parts.netloc:
-        return GrpcClient(grpc.insecure_channel(parts.netloc + parts.path, options=OPTIONS), server)
-    raise ClientError("--server must read http://host:port, https://host or grpc://host:port")
+    try:
+        parts = urlsplit(server)
+        # A password in the URL is used and never shown.
+        shown = server.replace(f"{parts.netloc.rpartition('@')[0]}@", "", 1)
+        if parts.scheme in ("http", "https") and parts.hostname and not parts.query:
+            return RestClient(httpx.Client(base_url=server, timeout=_TIMEOUT), shown)
+        if parts.scheme == "grpc" and parts.netloc:
+            channel = grpc.insecure_channel(parts.netloc + parts.path, options=OPTIONS)
+            return GrpcClient(channel, shown)
+    except (ValueError, httpx.InvalidURL):
+        pass  # the same advice
+    raise ClientError(
+        "--server must read http://host:port, https://host, grpc://host:port or grpc://unix:/path"
+    )
 
 
 def _chunks(data: BinaryIO, sent: Callable[[int], None]) -> Iterator[bytes]:

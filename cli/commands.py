@@ -120,7 +120,10 @@ def show(
 
     with _reporting_errors():
         answer = _whole(connect(server), report_id, output, risk.value if risk else "")
-        _write(console(), [("report", answer)], output, limit)
+    _write(console(), [("report", answer)], output, limit)
+    if error := answer.get("error"):
+        _complain(f"the report failed: {error['message']} ({error['reason']})")
+        raise typer.Exit(ERROR)
 
 
 def reports(

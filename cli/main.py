@@ -165,11 +165,26 @@ def options(
 
 
 def main() -> None:
-    """Entry point: what slips through says what it is and no more."""
+    """Entry point: what slips through says what it is and no more.
+
+    Exit codes: 1 is kept for findings at or above the bar, so errors exit with 2,
+    and a reader that went away (`| head`) with 141, as the shell has it.
+    """
     try:
         app()
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:
+        # The interpreter would complain once more when it flushes at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        typer.echo(f"winnow: {error.strerror or type(error).__name__}{where}", err=True)
+        sys.exit(_ERROR)
+    except Exception as error:  # noqa: BLE001 -- a traceback helps nobody who runs a command
+        typer.echo(f"winnow: internal error ({type(error).__name__})", err=True)
+        sys.exit(_ERROR)
 
 
 if __name__ == "__main__":

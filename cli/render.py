@@ -73,7 +73,7 @@ def events(console: Console, answers: list[Json]) -> None:
             plain(event["event_type"]),
             plain(event["service"]),
             plain(event["request_id"]),
-            plain(", ".join(f"{key}={_short(value)}" for key, value in payload.items())),
+            plain(", ".join(f"{k}={_short(v)}" for k, v in sorted(payload.items()) if v != "")),
         )
     console.print(table)
 
@@ -95,7 +95,7 @@ def _account(answer: Json) -> str:
     parts = [", ".join(f"{summary.get(risk, 0)} {risk}" for risk in RISKS)]
     parts.append(f"{records.get('read', 0)} records read")
     parts += [f"{n} {what}" for what in ("merged", "rejected") if (n := records.get(what, 0))]
-    parts.append(f"{answer['scanner_type'] or 'unknown scanner'}, {answer['status']}")
+    parts.append(f"{answer['scanner_type'] or 'no scanner named'}, {answer['status']}")
     return f"{' · '.join(parts)} · {answer['report_id']}"
 
 
@@ -105,5 +105,5 @@ def _moment(stamp: str | None) -> str:
 
 def _short(value: Any) -> str:
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_short(item)}" for key, item in value.items()) + "}"
+        return "{" + ", ".join(f"{k}: {_short(item)}" for k, item in sorted(value.items())) + "}"
     return str(value)

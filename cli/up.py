@@ -189,6 +189,9 @@ class House:
         self._sockets.mkdir(mode=0o700)
         self._environment = {
             **os.environ,
+            # Services are started with -m: without this, whatever lies in the directory
+            # that we were called from could be imported in place of ours.
+            "PYTHONSAFEPATH": "1",
             "WINNOW_SECRETS_DIR": os.environ.get("WINNOW_SECRETS_DIR", str(keys)),
             "WINNOW_DATABASE_URL": url,
             **{

@@ -35,6 +35,11 @@ _GUESSES = frozenset(
     {"code", "text", "digest", "generic", "base", "public", "password", "secret", "token"}
     | {"API key", "AWS secret access key", "limited", "weak"}
 )
+# What people decided, or the provider said: it matters no more, real or not.
+_SETTLED = frozenset(
+    {"validity.dead", "triage.accepted", "triage.false_positive", "triage.revoked"}
+    | {"triage.test_only"}
+)
 _PLACE_CAP = -3.0
 _AGAINST_CAP = -9.0
 
@@ -117,12 +122,12 @@ def _risk(
 ) -> Risk.ValueType:
     if "validity.live" in ids:
         return RISK_HIGH
-    if ids & {"validity.dead", "triage.false_positive", "triage.revoked", "triage.test_only"}:
+    if ids & _SETTLED:
         return RISK_LOW
     if impact == "public" or confidence < 0.5:
         # Half a chance on the keys to everything is worth a look.
         return RISK_MEDIUM if impact == "account" and confidence >= 0.4 else RISK_LOW
-    if kinds & SIDE_PLACES or "triage.accepted" in ids or "expired" in kinds:
+    if kinds & SIDE_PLACES or "expired" in kinds:
         return RISK_MEDIUM
     bar = {"account": 0.7, "service": 0.8, "limited": 0.95}[impact]
     if kinds & _HARD_PLACES:

@@ -64,7 +64,7 @@ def clean(declaration: ReportDeclaration) -> ReportDeclaration:
 
 def _clean(text: str) -> str:
     # PostgreSQL's text and jsonb refuse NUL.
-    return redact(text.replace("\x00", "\\u0000"))
+    return redact(text.replace("\x00", "\ufffd"))
 
 
 def asset_key(source: ReportSource) -> str:

@@ -173,7 +173,12 @@ class Runner:
 
     async def _fail(self, report_id: uuid.UUID, tenant: str, failure: WinnowError) -> Report:
         event = events.report_event(events.REPORT_FAILED, report_id, tenant, reason=failure.reason)
-        report = await self._database.run(store.fail, report_id, failure, [event])
+
+        def fail(connection: Connection) -> Report:
+            reached = store_findings.account(connection, report_id)
+            return store.fail(connection, report_id, failure, [event], **reached)
+
+        report = await self._database.run(fail)
         _log.info("report.failed", status="error", reason=failure.reason)
         return report
 

@@ -75,20 +75,19 @@ class ReportService(rpc.ReportServiceServicer):
     ) -> pb.ListReportsResponse:
         tenant = context.tenant.get()
         query = (tenant, request.status, request.scanner_type)
-        position = paging.decode(request.page_token, *query)
+        before = paging.after_id(request.page_token, *query)
         size = request.page_size or _REPORTS_PAGE
         found = await self._database.run(
             store.newest,
             tenant,
             request.status,
             request.scanner_type,
-            uuid.UUID(position) if position else None,
+            before,
             size + 1,
         )
-        response = pb.ListReportsResponse(reports=found[:size])
-        if len(found) > size:
-            response.next_page_token = paging.encode(found[size - 1].report_id, *query)
-        return response
+        page, more = paging.cut(found, size)
+        token = paging.encode(page[-1].report_id, *query) if more else ""
+        return pb.ListReportsResponse(reports=page, next_page_token=token)
 
     async def ListFindings(
         self, request: pb.ListFindingsRequest, _context: Any
@@ -98,7 +97,7 @@ class ReportService(rpc.ReportServiceServicer):
             request.risk, request.rule, request.path, request.source, request.kind
         )
         query = (tenant, request.report_id, *filters)
-        after = int(paging.decode(request.page_token, *query) or -1)
+        after = paging.after_number(request.page_token, *query)
         if after < 0:
             await self._database.run(store.get, report_id, tenant)
         found, last = await self._database.run(
@@ -120,16 +119,15 @@ class ReportService(rpc.ReportServiceServicer):
     ) -> pb.ListRejectedResponse:
         report_id, tenant = uuid.UUID(request.report_id), context.tenant.get()
         query = (tenant, request.report_id, "rejected")
-        after = int(paging.decode(request.page_token, *query) or -1)
+        after = paging.after_number(request.page_token, *query)
         await self._database.run(store.get, report_id, tenant)
         size = request.page_size or _FINDINGS_PAGE
         found = await self._database.run(
             store_findings.rejected_page, report_id, tenant, after, size + 1
         )
-        response = pb.ListRejectedResponse(rejected=found[:size])
-        if len(found) > size:
-            response.next_page_token = paging.encode(str(found[size - 1].ordinal), *query)
-        return response
+        page, more = paging.cut(found, size)
+        token = paging.encode(str(page[-1].ordinal), *query) if more else ""
+        return pb.ListRejectedResponse(rejected=page, next_page_token=token)
 
     async def CancelReport(
         self, request: pb.CancelReportRequest, _context: Any

@@ -209,7 +209,11 @@ def advance(
 
 
 def fail(
-    connection: Connection, report_id: uuid.UUID, error: WinnowError, events: Iterable[Envelope]
+    connection: Connection,
+    report_id: uuid.UUID,
+    error: WinnowError,
+    events: Iterable[Envelope],
+    **values: Any,
 ) -> Report:
     """Ends a report as error, wherever it is.
 
@@ -224,6 +228,7 @@ def fail(
         events,
         error_reason=error.reason,
         error_message=error.message,
+        **values,
     )
 
 

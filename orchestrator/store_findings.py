@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 from psycopg.types.json import Jsonb
-from sqlalchemy import Connection, Select, and_, delete, func, select
+from sqlalchemy import Connection, Select, Table, and_, delete, func, select
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from orchestrator.tables import findings, rejections, verdicts
+from runtime import paging
 from runtime.clock import now
 from runtime.database import copy_rows
 from winnow.finding.v1.finding_batch_pb2 import FindingBatch
@@ -66,9 +67,6 @@ _VERDICTS_TYPES = [
     "timestamptz",
     "bytea",
 ]
-
-
-_PAGE_BYTES = 2 << 20
 
 
 class Filters(NamedTuple):
@@ -165,6 +163,24 @@ def resume_point(connection: Connection, report_id: uuid.UUID) -> int:
     return following
 
 
+def account(connection: Connection, report_id: uuid.UUID) -> dict[str, int]:
+    """What is stored of a report that did not reach its end, as columns of `reports`."""
+
+    def count(table: Table) -> int:
+        query = select(func.count()).select_from(table).where(table.c.report_id == report_id)
+        return connection.execute(query).scalar_one()
+
+    found, refused, counts = count(findings), count(rejections), risks(connection, report_id)
+    return {
+        "records_read": found + refused,
+        "records_findings": found,
+        "records_rejected": refused,
+        "risk_high": counts.high,
+        "risk_medium": counts.medium,
+        "risk_low": counts.low,
+    }
+
+
 def discard(connection: Connection, report_id: uuid.UUID) -> None:
     """Removes all that was read of a report that has not ended, to read it anew."""
     for table in (findings, rejections, verdicts):
@@ -250,17 +266,8 @@ def page(
         findings.c.tenant_id == tenant
     )
     rows = connection.execute(query).all()
-    more = len(rows) > limit
     prefix = f"{report_id}."
-    found: list[ReportFinding] = []
-    size = 0
-    for row in rows[:limit]:
-        one = _row_finding(prefix, row, full)
-        size += one.ByteSize()
-        if found and size > _PAGE_BYTES:
-            more = True
-            break
-        found.append(one)
+    found, more = paging.cut((_row_finding(prefix, row, full) for row in rows), limit)
     return found, rows[len(found) - 1].ordinal if more else None
 
 
@@ -360,4 +367,5 @@ def _detail(row: Any) -> ReportFindingDetail:
         inputs=row.inputs or {},
         decided_by=verdict.decided_by,
         container=finding.code.container,
+        triage=finding.triage,
     )

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from contextvars import ContextVar
 
 from runtime.clock import uuid7
+from runtime.errors import WinnowError
+from runtime.redaction import redact
 
 REQUEST_ID_KEY = "x-request-id"
 TENANT_KEY = "x-winnow-tenant"
@@ -24,18 +26,30 @@ _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 
 
 def sane_request_id(candidate: str | None) -> str:
-    """The caller's request id if it is short and harmless to print, else a new UUIDv7."""
-    if candidate and _SANE_ID.match(candidate):
+    """The caller's request id if it is short and harmless to keep, else a new UUIDv7."""
+    if candidate and _SANE_ID.match(candidate) and redact(candidate) == candidate:
         return candidate
     return str(uuid7())
 
 
 def enter(metadata: Iterable[tuple[str, str | bytes]]) -> None:
-    """Sets the context of the current task from a call's metadata."""
+    """Sets the context of the current task from a call's metadata.
+
+    Raises:
+        WinnowError: INVALID_ARGUMENT if the tenant is no tenant's name; only a
+            caller that names none is the default tenant.
+    """
     values = {key: value for key, value in metadata if isinstance(value, str)}
     request_id.set(sane_request_id(values.get(REQUEST_ID_KEY)))
-    given = values.get(TENANT_KEY, "")
-    tenant.set(given if _SANE_ID.match(given) else DEFAULT_TENANT)
+    given = values.get(TENANT_KEY, DEFAULT_TENANT)
+    if not _SANE_ID.match(given):
+        raise WinnowError(
+            "INVALID_ARGUMENT",
+            f"{TENANT_KEY}: must have 1 to 64 characters of A-Z a-z 0-9 . _ -",
+            field=TENANT_KEY,
+            rule="name",
+        )
+    tenant.set(given)
 
 
 def outgoing() -> tuple[tuple[str, str], ...]:

@@ -16,7 +16,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from runtime.errors import WinnowError
@@ -65,7 +65,8 @@ class Database:
 
         Raises:
             WinnowError: DATABASE_UNAVAILABLE if PostgreSQL does not answer,
-                INTERNAL if it refuses (a defect of ours).
+                INVALID_ARGUMENT if a value is none of its own, INTERNAL if it
+                refuses otherwise (a defect of ours).
         """
         # Events and log lines made in the thread carry the caller's request id too.
         caller = copy_context()
@@ -86,6 +87,14 @@ class Database:
             _log.warning("database.unavailable", status="error", code=_sqlstate(error))
             raise WinnowError(
                 "DATABASE_UNAVAILABLE", "the database does not answer", retry_after=1.0
+            ) from None
+        except DataError as error:
+            _log.error("database.refused", status="error", code=_sqlstate(error))
+            raise WinnowError(
+                "INVALID_ARGUMENT",
+                "a value cannot be kept or looked for: a NUL character, or a number out of range",
+                field="unknown",
+                rule="database",
             ) from None
         except DBAPIError as error:
             _log.error("database.refused", status="error", code=_sqlstate(error))

@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 import grpc
 import protovalidate
 import structlog
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from grpc_status import rpc_status
 
 from runtime import context
@@ -85,7 +85,7 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
             )
         return make(
             wrapped,
-            request_deserializer=handler.request_deserializer,
+            request_deserializer=_lenient(handler.request_deserializer),
             response_serializer=handler.response_serializer,
         )
 
@@ -97,7 +97,10 @@ class _Scope:
         self._method = method
         self._context = servicer_context
         self._started = time.perf_counter()
-        context.enter(servicer_context.invocation_metadata() or ())
+
+    def enter(self) -> None:
+        """Sets the context from the call's metadata."""
+        context.enter(self._context.invocation_metadata() or ())
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(
             request_id=context.request_id.get(), tenant=context.tenant.get()
@@ -126,12 +129,43 @@ class _Scope:
         return left
 
 
+class _Undecodable:
+    """In the place of a message whose bytes were none: grpc itself would answer
+    with Python's own words."""
+
+
+def _lenient(decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    def deserialize(raw: bytes) -> Any:
+        try:
+            return decode(raw)
+        except DecodeError:
+            return _Undecodable()
+
+    return deserialize
+
+
+def _decoded(message: Any) -> Any:
+    if isinstance(message, _Undecodable):
+        raise WinnowError(
+            "INVALID_ARGUMENT", "the message's bytes are not a protobuf message", field="message"
+        )
+    return message
+
+
+async def _each_decoded(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        yield _decoded(request)
+
+
 def _unary(method: str, inner: Callable[..., Any], streamed: bool) -> Callable[..., Any]:
     async def handle(request: Any, servicer_context: Any) -> Any:
         scope = _Scope(method, servicer_context)
         try:
-            if not streamed:
-                validate(request)
+            scope.enter()
+            if streamed:
+                request = _each_decoded(request)
+            else:
+                validate(_decoded(request))
             async with asyncio.timeout(scope.remaining()) as limit:
                 response = await inner(request, servicer_context)
         except TimeoutError as error:
@@ -152,8 +186,11 @@ def _streaming(method: str, inner: Callable[..., Any], streamed: bool) -> Callab
     async def handle(request: Any, servicer_context: Any) -> AsyncIterator[Any]:
         scope = _Scope(method, servicer_context)
         try:
-            if not streamed:
-                validate(request)
+            scope.enter()
+            if streamed:
+                request = _each_decoded(request)
+            else:
+                validate(_decoded(request))
             result = inner(request, servicer_context)
             if hasattr(result, "__aiter__"):
                 async with aclosing(result) as items:

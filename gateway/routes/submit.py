@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 from fastapi import APIRouter, Request, Response
@@ -29,6 +30,7 @@ MEDIA_TYPES = (
     "application/json",
     "application/x-ndjson",
     "application/octet-stream",
+    "application/sarif+json",
     "application/x-www-form-urlencoded",
 )
 _OWN = ("scanner_type", "report_format")
@@ -47,9 +49,17 @@ async def submit_report(request: Request) -> Response:
     declared = _declaration(request)
     wait = not _responds_async(request)
     body = Body(_bounded(request, limit), raw="scanner_type" in request.query_params)
-    await body.open()
-    upload = _Upload(body, declared, wait=wait)
     timeout = request.app.state.settings.request_timeout
+    started = time.monotonic()
+    try:
+        async with asyncio.timeout(timeout):
+            await body.open()
+    except TimeoutError:
+        raise WinnowError(
+            "DEADLINE_EXCEEDED", f"the body did not come within {timeout:g} seconds"
+        ) from None
+    timeout -= time.monotonic() - started
+    upload = _Upload(body, declared, wait=wait)
     submission = backends(request).reports.SubmitReport(upload.messages(), **call(timeout))
     try:
         with calling(ORCHESTRATOR, PeerStatus(submission)):

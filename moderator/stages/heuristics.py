@@ -45,6 +45,7 @@ from winnow.finding.v1.finding_pb2 import (
     Finding,
     FindingKind,
     Severity,
+    Triage,
 )
 from winnow.finding.v1.plain_evidence_pb2 import PlainEvidence
 from winnow.finding.v1.verdict_pb2 import (
@@ -116,7 +117,9 @@ class Heuristics:
         return [
             self._opinion(self._look(subject.finding, subject.evidence))
             if subject.finding.kind in _SECRET_KINDS
-            else _by_severity(subject.finding.kind, subject.finding.severity)
+            else _by_severity(
+                subject.finding.kind, subject.finding.severity, subject.finding.triage
+            )
             for subject in batch
         ]
 
@@ -246,6 +249,12 @@ _ABOUT = {
     FINDING_KIND_POSTURE: "the posture of assets",
     FINDING_KIND_LOG: "logs",
 }
+_DECIDED = {
+    TRIAGE_FALSE_POSITIVE: "the report carries a person's decision that it is not real",
+    TRIAGE_ACCEPTED: "the report carries a person's acceptance of the risk",
+    TRIAGE_REVOKED: "the report says that it was settled",
+    TRIAGE_TEST_ONLY: "the report says that it concerns tests only",
+}
 _RATED = {
     SEVERITY_CRITICAL: (RISK_HIGH, "critical"),
     SEVERITY_HIGH: (RISK_HIGH, "high"),
@@ -256,9 +265,21 @@ _RATED = {
 
 
 @lru_cache
-def _by_severity(kind: FindingKind.ValueType, severity: Severity.ValueType) -> Opinion:
-    """Kinds without rules of ours: the scanner's own word, said to be that."""
+def _by_severity(
+    kind: FindingKind.ValueType, severity: Severity.ValueType, triage: Triage.ValueType
+) -> Opinion:
+    """Kinds without rules of ours: a person's decision in the report, or else the
+    scanner's own word, said to be that."""
     about = _ABOUT.get(kind, "this kind of finding")
+    if triage in _DECIDED:
+        said = _DECIDED[triage]
+        return Opinion(
+            risk=RISK_LOW,
+            confidence=None,
+            reason=f"{said[0].upper()}{said[1:]}.",
+            observations=(Observation(f"triage.{_TRIAGE[triage]}", "triage", 0.0, said),),
+            decisive=False,
+        )
     if severity in _RATED:
         risk, word = _RATED[severity]
         says = f"the scanner rates this {word}"

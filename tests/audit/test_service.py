@@ -23,9 +23,14 @@ from winnow.event.v1.envelope_pb2 import Envelope
 
 
 @pytest.fixture
-async def stub(database_url: str) -> AsyncIterator[AuditServiceStub]:
+async def audit_channel(database_url: str) -> AsyncIterator[grpc.aio.Channel]:
     async with serving(build(settings(AuditSettings, database_url))) as (_, channel):
-        yield AuditServiceStub(channel)
+        yield channel
+
+
+@pytest.fixture
+def stub(audit_channel: grpc.aio.Channel) -> AuditServiceStub:
+    return AuditServiceStub(audit_channel)
 
 
 def _event(report_id: uuid.UUID, event_type: str = "REPORT_CREATED") -> Envelope:
@@ -120,6 +125,60 @@ async def test_other_tenants_see_nothing(stub) -> None:
         pb.ListEventsRequest(report_id=str(report)), metadata=(("x-winnow-tenant", "other"),)
     )
     assert not listed.events
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda event: event.payload.update({"n": float("nan")}),
+        lambda event: event.payload.update({"n": 2.0**60}),
+        lambda event: event.payload.update({"n": "x" * 70_000}),
+        lambda event: setattr(event.occurred_at, "seconds", 10**15),
+        lambda event: setattr(event, "subject", "a\0b"),
+        lambda event: setattr(event, "tenant_id", ""),
+        lambda event: setattr(event, "event_type", "x" * 513),
+        lambda event: setattr(event, "event_id", "7"),
+    ],
+)
+async def test_an_event_that_may_not_stand_in_the_log_is_refused(stub, spoil) -> None:
+    event = _event(uuid7())
+    spoil(event)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.AppendEvents(pb.AppendEventsRequest(events=[event]))
+    assert from_rpc(caught.value, "audit").reason == "INVALID_ARGUMENT"
+
+
+async def test_large_events_are_paged_below_the_message_limit(stub) -> None:
+    report = uuid7()
+    for _ in range(4):
+        batch = [_event(report) for _ in range(15)]
+        for event in batch:
+            event.payload.update({"text": "x" * 60_000})
+        await stub.AppendEvents(pb.AppendEventsRequest(events=batch))
+    seen, token = 0, ""
+    while True:
+        page = await stub.ListEvents(
+            pb.ListEventsRequest(report_id=str(report), page_size=1000, page_token=token)
+        )
+        seen += len(page.events)
+        token = page.next_page_token
+        if not token:
+            break
+    assert seen == 60
+
+
+@pytest.mark.parametrize("number", [2**63, 2**64 - 1])
+async def test_numbers_beyond_the_database_are_refused(stub, number) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.GetConsistencyProof(pb.GetConsistencyProofRequest(first=1, second=number))
+    assert from_rpc(caught.value, "audit").reason in ("INVALID_ARGUMENT", "AUDIT_NOT_FOUND")
+
+
+async def test_bytes_that_are_no_message_are_an_invalid_argument(stub, audit_channel) -> None:
+    garbage = audit_channel.unary_unary("/winnow.audit.v1.AuditService/ListEvents")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await garbage(b"\xff\xff\xff")
+    assert from_rpc(caught.value, "audit").reason == "INVALID_ARGUMENT"
 
 
 async def test_checkpoint_and_proofs_fit_each_other(stub) -> None:

@@ -300,6 +300,36 @@ async def test_unknown_reports_are_not_found(house) -> None:
         assert from_rpc(caught.value, "orchestrator").reason == "REPORT_NOT_FOUND"
 
 
+async def test_long_reports_are_listed_below_the_message_limit(house) -> None:
+    labels = {f"label-{number}": "\U0001f512" * 256 for number in range(32)}
+    source = ReportSource(repository="https://example.com/" + "r" * 492, ref="m" * 512)
+    mine = (("x-winnow-tenant", "long-reports"),)
+    for _ in range(120):
+        call = house.reports.SubmitReport(
+            upload(b"[]", "gitleaks", labels=labels, source=source), metadata=mine
+        )
+        assert (await call).report.status == ReportStatus.REPORT_STATUS_DONE
+    seen, token = set(), ""
+    while True:
+        page = await house.reports.ListReports(
+            pb.ListReportsRequest(page_size=500, page_token=token), metadata=mine
+        )
+        seen |= {report.report_id for report in page.reports}
+        token = page.next_page_token
+        if not token:
+            break
+    assert len(seen) == 120
+
+
+async def test_a_nul_in_a_filter_is_the_callers_mistake(house) -> None:
+    report = await submit(house, b"[]", "gitleaks")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await house.reports.ListFindings(
+            pb.ListFindingsRequest(report_id=report.report_id, rule="a\0b")
+        )
+    assert from_rpc(caught.value, "orchestrator").reason == "INVALID_ARGUMENT"
+
+
 async def test_another_tenant_sees_nothing(house) -> None:
     report = await submit(house, load_report("gitleaks.git.json"))
     other = (("x-winnow-tenant", "other"),)

@@ -301,7 +301,7 @@ async def test_credits_hold_back_what_a_slow_moderator_has_not_answered(rig) -> 
     assert watched[-1].status == ReportStatus.REPORT_STATUS_DONE
 
 
-async def test_a_cancelled_report_ends_and_both_streams_close(rig) -> None:
+async def test_a_cancelled_report_ends_and_both_streams_close(rig, database) -> None:
     rig.moderator.hold = asyncio.Event()
     report = await rig.submit(wait=False)
     while not rig.moderator.received:
@@ -311,6 +311,11 @@ async def test_a_cancelled_report_ends_and_both_streams_close(rig) -> None:
     )
     assert answer.report.status == ReportStatus.REPORT_STATUS_ERROR
     assert answer.report.error.reason == "REPORT_CANCELLED"
+    # What it says of itself is what readers of its findings see.
+    records = answer.report.records
+    stored = await _stored(database, report.report_id)
+    assert (records.findings, records.rejected) == (len(stored[0]), len(stored[2]))
+    assert records.read == records.findings + records.rejected
     for _ in range(100):
         if rig.ingestor.open == rig.moderator.open == 0:
             break

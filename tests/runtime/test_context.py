@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime import context
+from runtime.errors import WinnowError
 
 
 def entered(*metadata: tuple[str, str | bytes]) -> dict[str, str]:
@@ -27,11 +28,21 @@ def test_what_came_in_goes_out() -> None:
     assert entered(*given_) == {"x-request-id": "job-1.2_3", "x-winnow-tenant": "acme"}
 
 
-@pytest.mark.parametrize("bad", ["", "a b", "a\nb", "x" * 65, "ä", "a\n", "<script>"])
-def test_what_is_not_sane_is_replaced(bad: str) -> None:
-    out = entered(("x-request-id", bad), ("x-winnow-tenant", bad))
+BAD = ["", "a b", "a\nb", "x" * 65, "ä", "a\n", "<script>"]
+
+
+@pytest.mark.parametrize("bad", [*BAD, "sk_live_" + "a1B2c3D4" * 3])
+def test_a_request_id_that_is_not_sane_is_replaced(bad: str) -> None:
+    out = entered(("x-request-id", bad))
     assert uuid.UUID(out["x-request-id"]).version == 7
     assert out["x-winnow-tenant"] == "default"
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_a_tenant_that_is_none_is_refused_and_not_taken_for_the_default(bad: str) -> None:
+    with pytest.raises(WinnowError) as caught:
+        entered(("x-winnow-tenant", bad))
+    assert caught.value.reason == "INVALID_ARGUMENT"
 
 
 def test_binary_metadata_is_not_ours() -> None:

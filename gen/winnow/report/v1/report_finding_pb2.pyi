@@ -163,6 +163,7 @@ class ReportFindingDetail(_message.Message):
     INPUTS_FIELD_NUMBER: _builtins.int
     DECIDED_BY_FIELD_NUMBER: _builtins.int
     CONTAINER_FIELD_NUMBER: _builtins.int
+    TRIAGE_FIELD_NUMBER: _builtins.int
     ordinal: _builtins.int
     """Position in the report, from 0."""
     tool: _builtins.str
@@ -185,6 +186,8 @@ class ReportFindingDetail(_message.Message):
     """Name and version of the deciding stage."""
     container: _builtins.str
     """What holds the file: image and layer, archive member, page; may be empty."""
+    triage: _finding_pb2.Triage.ValueType
+    """A human decision that the report itself carries (a suppression, a label)."""
     @_builtins.property
     def raw_metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The scanner's own allowlisted fields."""
@@ -214,10 +217,11 @@ class ReportFindingDetail(_message.Message):
         inputs: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         decided_by: _builtins.str = ...,
         container: _builtins.str = ...,
+        triage: _finding_pb2.Triage.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "decided_by", b"decided_by", "end_line", b"end_line", "evidence", b"evidence", "inputs", b"inputs", "occurrence_fingerprint", b"occurrence_fingerprint", "ordinal", b"ordinal", "place_fingerprint", b"place_fingerprint", "raw_metadata", b"raw_metadata", "rule_name", b"rule_name", "severity", b"severity", "tool", b"tool", "value_fingerprint", b"value_fingerprint", "value_state", b"value_state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "decided_by", b"decided_by", "end_line", b"end_line", "evidence", b"evidence", "inputs", b"inputs", "occurrence_fingerprint", b"occurrence_fingerprint", "ordinal", b"ordinal", "place_fingerprint", b"place_fingerprint", "raw_metadata", b"raw_metadata", "rule_name", b"rule_name", "severity", b"severity", "tool", b"tool", "triage", b"triage", "value_fingerprint", b"value_fingerprint", "value_state", b"value_state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
