@@ -106,7 +106,7 @@ def _pem(text: str) -> tuple[str, ...]:
     match = _PEM_BODY.search(text)
     body = match[1] if match else ""
     if not body.strip():
-        return ()  # scanners often report the first line only
+        return ("check.pem_header",)  # scanners often report the first line only
     if "Proc-Type: 4,ENCRYPTED" in body:
         return ("check.pem_encrypted",)
     if "..." in body or "\u2026" in body or "xxxx" in body.lower() or "<" in body:
