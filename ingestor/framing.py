@@ -13,17 +13,27 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
-from ingestor.reading import BLOCK, GAP, MAX_RECORD, VALUE, Malformed, Reader
+from ingestor.reading import BLOCK, GAP, HEAD, MAX_RECORD, NOWHERE, VALUE, Malformed, Reader
 from ingestor.records import reject
+from ingestor.structure import State, Structure
 from winnow.ingest.v1.rejected_pb2 import Rejected
 
 _WORTH_A_BLOCK = 4 << 10  # bytes
+_OPEN_ARRAY = 0x5B
+# A member of any record; a parser knows better.
+_NAME = re.compile(rb'"(?!(?:level|ts|time|timestamp|msg)")[^"\\\n]*"\s*:')
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
 _OPENING = re.compile(rb'\{\s*"[^"\\]*"\s*:')
 # What tells an array of records from a log line such as "[INFO] starting".
 _ARRAY = re.compile(rb'\[\s*(?:[{\]\["]|null|true|false|-?\d[\d.eE+-]*\s*[,\]]|\Z)')
 # A line inside a block of NDJSON that does not begin an object.
 _NOT_AN_OBJECT = re.compile(rb"\n[^{\r\n]")
+# Where JSON may begin behind something that is none, and what would be lost
+# there if it were passed over.
+_EMBEDDED = re.compile(rb'\{(?=\s*")|\[(?=\s*\{)')
+_CONTENT = re.compile(rb'[{\[]\s*[{\["]')
+_LOOKAHEAD = 256  # bytes of whitespace that may stand in the former
+_NEXT_LINE = re.compile(rb"\n()")
 _LOG_LINE = re.compile(rb'\{\s*"(?:level|ts|time|timestamp|msg)"\s*:')
 # `{"findings":[` with nothing but small members before it.
 WRAPPER = re.compile(
@@ -43,6 +53,7 @@ class Source(Reader):
         super().__init__(chunks)
         self.tool = ""
         self._slow_until = 0  # offset up to which the fast way was tried in vain
+        self._fresh = True  # nothing was read from this line yet
         # The block whose records are being given, for at_byte.
         self._block = b""
         self._raws: Sequence[bytes] = ()
@@ -113,16 +124,20 @@ class Source(Reader):
             ended_at = self._base + self._pos
         self._pos += 1
 
-    def records(self) -> Iterator[bytes | Rejected]:
+    def records(self, signs: re.Pattern[bytes] = _NAME) -> Iterator[bytes | Rejected]:
         """The records of a report that is an array, objects one after another
         (NDJSON or not), one object, or `{"findings": […]}`; log lines and
         `null` around them are passed over.
+
+        Args:
+            signs: finds a member that only the format's records have. It tells
+                a record from a log line's object behind other text.
 
         Raises:
             Malformed: an array, or an object over several lines, does not end.
         """
         first = True
-        while byte := self.peek():
+        while byte := self._next():
             if byte == b"{" and first and WRAPPER.match(self.head()):
                 for name in self.members():
                     if name == "findings" and self.peek() == b"[":
@@ -130,17 +145,30 @@ class Source(Reader):
                     else:
                         self.skip()
             elif byte == b"{":
-                yield from self._lines()
+                yield from self._lines(signs)
             elif byte == b"[" and _ARRAY.match(self.head()):
                 yield from self.elements()
+                self._fresh = False
             else:
-                self._skip_line()
+                yield from self._stray(signs)
                 continue
             first = False
 
-    def _lines(self) -> Iterator[bytes | Rejected]:
+    def _next(self) -> bytes:
+        """As `peek`, noting whether a line begins."""
+        while True:
+            match = GAP.match(self._buffer, self._pos)
+            if match:
+                self._fresh = self._fresh or b"\n" in match[0]
+                self._pos = match.end()
+            if self._pos < len(self._buffer):
+                return self._buffer[self._pos : self._pos + 1]
+            if not self._more():
+                return b""
+
+    def _lines(self, signs: re.Pattern[bytes]) -> Iterator[bytes | Rejected]:
         """Objects one after another, until something else begins."""
-        while self.peek() == b"{":
+        while self._next() == b"{":
             if self._base + self._pos >= self._slow_until:
                 if len(self._buffer) - self._pos < BLOCK // 2 and not self._ended:
                     self._fill(BLOCK)
@@ -154,15 +182,23 @@ class Source(Reader):
                     if raws:
                         self._track(block, raws, self._base + self._pos)
                         self._pos = cut
+                        self._fresh = True
                         for index, raw in enumerate(raws):
                             self._current = index
                             yield raw
                         continue
                     self._slow_until = self._base + cut
-            yield from self._line()
+            yield from self._line(signs)
+            self._fresh = False
 
-    def _line(self) -> Iterator[bytes | Rejected]:
+    def _line(self, signs: re.Pattern[bytes]) -> Iterator[bytes | Rejected]:
         is_log = _LOG_LINE.match(self._buffer, self._pos)
+        if is_log:
+            if len(self._buffer) - self._pos < HEAD:
+                self._fill(HEAD)
+            end = self._buffer.find(b"\n", self._pos, self._pos + HEAD)
+            if signs.search(self._buffer, self._pos, end if end >= 0 else self._pos + HEAD):
+                is_log = None
         indent = self._pos - self._buffer.rfind(b"\n", 0, self._pos) - 1
         at_byte = self._base + self._pos
         try:
@@ -175,9 +211,59 @@ class Source(Reader):
         if not (is_log and isinstance(item, Rejected)):
             yield item
 
-    def _skip_line(self) -> None:
-        while (end := self._buffer.find(b"\n", self._pos)) < 0:
-            self._pos = len(self._buffer)
-            if not self._fill(BLOCK):
-                return
-        self._pos = end + 1
+    def _stray(self, signs: re.Pattern[bytes]) -> Iterator[bytes | Rejected]:
+        """What a line holds that does not begin as JSON: a record or an array
+        of records behind other text (prefixes of CI logs, record separators),
+        or nothing, if it is a log line. Ends behind the first one, or the line.
+
+        What follows a record on its line and holds JSON is no log line.
+        """
+        lost = -1
+        while True:
+            # Twice what is searched, so that what begins there can be looked at.
+            if len(self._buffer) - self._pos < 2 * HEAD and not self._ended:
+                self._fill(BLOCK)
+            buffer, pos = self._buffer, self._pos
+            stop = buffer.find(b"\n", pos, pos + HEAD)
+            in_line = stop < 0
+            if in_line:
+                stop = min(pos + HEAD, len(buffer))
+            if not self._fresh and lost < 0:
+                content = _CONTENT.search(buffer, pos, stop + _LOOKAHEAD)
+                if content and content.start() < stop:
+                    lost = self._base + content.start()
+            found = _EMBEDDED.search(buffer, pos, stop + _LOOKAHEAD)
+            if found and found.start() < stop:
+                at = found.start()
+                end, state = Structure().feed(buffer, at, min(len(buffer), at + HEAD))
+                if signs.search(buffer, at, end) and not _LOG_LINE.match(buffer, at):
+                    self._pos = at
+                    yield from self._embedded(NOWHERE if state is State.DONE else _NEXT_LINE)
+                    return
+                # Without a sign up to there, nothing in it is a record either; the
+                # next line may be one.
+                self._pos = min(end, stop)
+            elif in_line and stop < len(buffer):
+                self._pos = stop
+            else:
+                self._pos = min(stop + 1, len(buffer))
+                self._fresh = True
+                break
+        if lost >= 0:
+            yield reject("SYNTAX", "not valid JSON behind a record", at_byte=lost)
+
+    def _embedded(self, resync: re.Pattern[bytes]) -> Iterator[bytes | Rejected]:
+        """The object or array at the position, which is not its line's beginning."""
+        self._fresh = False
+        at_byte = self._base + self._pos
+        if self._buffer[self._pos] == _OPEN_ARRAY:
+            yield from self.elements()
+            return
+        try:
+            item = self._one(resync)
+        except Malformed as error:
+            if not error.one_line:
+                raise
+            item = reject("SYNTAX", "not valid JSON", at_byte=at_byte)
+        self._fresh = self._buffer[self._pos - 1 : self._pos] == b"\n"
+        yield item

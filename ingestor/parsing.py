@@ -11,6 +11,7 @@ from operator import itemgetter
 from ingestor.framing import WRAPPER, Source
 from ingestor.parsers import PARSERS
 from ingestor.parsers._base import Parser, unescaped_keys
+from ingestor.parsers._sarif_kind import KNOWN_TOOLS
 from ingestor.protect import IngestKeys, Protector
 from ingestor.reading import HEAD, Malformed
 from ingestor.records import Record
@@ -91,6 +92,16 @@ def read_report(
             # The first record tells which tool wrote the report.
             records = chain([first] if (first := next(records, None)) is not None else [], records)
             scanner = _agreed(declared, parser, source.tool, first is None)
+            if first is None and parser.id != "sarif":
+                # Its names were recognised, so it is no empty report.
+                raise WinnowError(
+                    "REPORT_MALFORMED",
+                    f"the content looks like {parser.title}, but no record could be read from "
+                    "it; send the report as the scanner wrote it",
+                    report_id=header.report_id,
+                    at_byte="0",
+                    records_read="0",
+                )
             if header.parser and header.start_ordinal and header.parser != parser.label:
                 raise WinnowError(
                     "PARSER_CHANGED",
@@ -102,7 +113,7 @@ def read_report(
                 parser=parser.label,
                 confidence=confidence,
                 shape=_shape(head, parser),
-                tool=source.tool,
+                tool=_shown(source.tool),
             )
             yield IngestResponse(format=detected)
             yield from run.responses(records)
@@ -231,7 +242,9 @@ def _agreed(declared: str, parser: Parser, tool: str, no_records: bool) -> str:
             return scanner
     if known is None:
         raise _scanner_unknown()
-    detected = f"{parser.id} ({_shown(tool)})" if tool else parser.id
+    # A tool's name comes from the report: only those that are known are repeated.
+    word = tool.casefold().split()[0] if tool.strip() else ""
+    detected = f"{parser.id} ({word})" if word in KNOWN_TOOLS else parser.id
     raise WinnowError(
         "SCANNER_MISMATCH",
         f"the report was declared as {scanner}, but its content is {detected}; correct "
@@ -246,8 +259,8 @@ def _bare(name: str) -> str:
 
 
 def _shown(tool: str) -> str:
-    """A tool's name as a message may show it: it comes from the report."""
-    return redact("".join(c for c in tool[:64] if c.isalnum() or c in " ._-"))
+    """A tool's name as it may be shown: it comes from the report."""
+    return "".join(c for c in redact(tool)[:64] if c.isalnum() or c in " ._-[]")
 
 
 def _shape(head: bytes, parser: Parser) -> str:

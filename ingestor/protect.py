@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from ingestor.fingerprint import Fingerprints, canonical_value, normal_path
 from ingestor.preview import preview
 from ingestor.records import Place, Record
-from runtime.redaction import SHORTEST_SEARCHED, holds, mask, redact, suspects
+from runtime.redaction import REDACTED, SHORTEST_SEARCHED, holds, mask, redact, suspects
 from runtime.sealing import EVIDENCE, Sealer
 from winnow.finding.v1 import finding_pb2 as pb
 from winnow.finding.v1.finding_batch_pb2 import FindingBatch
@@ -133,6 +133,10 @@ class Protector:
     def add(self, record: Record, ordinal: int) -> None:
         """Seals and masks one record; it appears in the next `take`."""
         value = record.value = canonical_value(record.value) if record.value else ""
+        secrets = record.secrets
+        if secrets:
+            bare = [canonical_value(secret) for secret in secrets]
+            secrets = tuple(dict.fromkeys((*secrets, *bare)))
         state = record.value_state
         shown = preview(value, state)
         path = normal_path(record.path)
@@ -161,10 +165,10 @@ class Protector:
             not text.isprintable()
             or (value and _repeats(text, value))
             or (len(text) > _MAX_TEXT and _too_long(record))
-            or (record.secrets and any(_repeats(text, secret) for secret in record.secrets))
+            or (secrets and any(_repeats(text, secret) for secret in secrets))
         )
         if odd:
-            values = (value, *record.secrets)
+            values = (value, *secrets)
             _scrub(record, lambda clear: mask(clear, values))
         # Between the two: a separator changed inside a value would hide it from
         # the mask, and an escape is no separator.
@@ -278,7 +282,9 @@ def _scrub(record: Record, clean: Callable[[str], str]) -> None:
 
 def _fill(fields: dict[str, Any], record: Record) -> None:
     """Adds the scrubbed clear fields; empty ones are left out, for speed."""
-    fields["tool"] = record.tool
+    tool = record.tool
+    # Only here: patterns of tokens, and the value, are told by their case.
+    fields["tool"] = tool if REDACTED in tool else tool.lower()
     fields["rule_id"] = record.rule_id
     code: dict[str, Any] = {
         "location": _location(

@@ -32,7 +32,7 @@ VALUE = msgspec.json.Decoder(msgspec.Raw)
 
 GAP = re.compile(rb"[\s,]*")
 _SCALAR = re.compile(rb"[^,\[\]{}\"]+")
-_NOWHERE = re.compile(rb"(?!)")
+NOWHERE = re.compile(rb"(?!)")
 _KEY = re.compile(rb'"((?:[^"\\\n]++|\\[^\n])*+)"\s*:')
 
 
@@ -113,6 +113,10 @@ class Reader:
         """At least twice what there is, so that rereading a value stays linear."""
         return self._fill(max(BLOCK, 2 * (len(self._buffer) - self._pos)))
 
+    def offset(self) -> int:
+        """Of the position in the report, in bytes."""
+        return self._base + self._pos
+
     def head(self) -> bytes:
         """The unread bytes' first 64 KiB, or all of them."""
         self._fill(HEAD)
@@ -187,7 +191,7 @@ class Reader:
         """The next value's bytes; rejected if larger than `MAX_RECORD`."""
         if not self.peek():
             raise Malformed(self._base + self._pos)
-        return self._value(_NOWHERE)
+        return self._value(NOWHERE)
 
     def _scalar_end(self) -> int:
         while True:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from string import punctuation
 from typing import Any, TypeVar
 
 import msgspec
@@ -67,11 +68,14 @@ def state_of(value: str) -> pb.ValueState.ValueType:
     """What a secret scanner's value field carries.
 
     Scanners redact to `REDACTED`, to a prefix and "...", or to asterisks; none
-    of these is a credential's identity.
+    of these is a credential's identity. A value may look like that by chance, so
+    it is masked in the clear fields all the same (`Record.secrets`).
     """
     if not value:
         return pb.VALUE_STATE_ABSENT
-    if value.endswith("...") or value[:8] == "REDACTED" or not value.strip("*"):
+    if value.endswith("...") or not value.strip("*"):
+        return pb.VALUE_STATE_REDACTED
+    if value[:8] == "REDACTED" and not value[8:].strip(punctuation):
         return pb.VALUE_STATE_REDACTED
     return pb.VALUE_STATE_PRESENT
 

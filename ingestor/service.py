@@ -53,6 +53,8 @@ class IngestService(rpc.IngestServiceServicer):
         parsing = asyncio.get_running_loop().run_in_executor(
             self._threads, bridge.parse, first.header, self._keys
         )
+        # Whoever leaves early does not wait for the thread: nobody else may ask.
+        parsing.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
             while (response := await bridge.responses.get()) is not None:
                 yield response

@@ -7,12 +7,14 @@ conservative: paths, commit ids and rule names pass unchanged.
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import threading
+import unicodedata
 from binascii import b2a_base64
 from collections.abc import Iterable, Sequence
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from runtime.matching import Matcher
 
@@ -133,20 +135,36 @@ def suspects(texts: Sequence[str]) -> list[int]:
 
 
 def holds(text: str, value: str) -> bool:
-    """Whether `text` repeats `value`, plain or in a form of `forms`.
+    """Whether `text` repeats `value`: plain, in a form of `forms`, or such that
+    both are the same once they are decoded.
 
     The cheap question asked for every finding; `mask` does the work.
     """
-    size = len(value)
-    if size < SHORTEST_SEARCHED:
+    if len(value) < SHORTEST_SEARCHED:
         return False
-    if value in text:
+    if value in text or _holds_encoded(text, value):
         return True
-    if ("%" in text or "\\" in text or "+" in text) and any(
-        form in text for form in _escaped(value)
+    if (
+        text.isascii()
+        and "%" not in text
+        and "\\" not in text
+        and "&" not in text
+        and "+" not in text
+        and "\r" not in text
     ):
-        return True
-    room = len(text)
+        return False
+    plain, bare = _decoded(text), _decoded(value)
+    return (
+        any(form in text for form in _escaped(value))
+        or (len(bare) >= SHORTEST_SEARCHED and bare in plain)
+        or (len(bare) >= SHORTEST_SEARCHED and bare.replace("+", " ") in plain.replace("+", " "))
+        or _holds_encoded(plain, value)
+    )
+
+
+def _holds_encoded(text: str, value: str) -> bool:
+    """Whether `text` holds `value` in hex or base64."""
+    size, room = len(value), len(text)
     if 4 * (size - 2) > 3 * room:
         return False  # the other forms are longer
     data = value.encode("utf-8", "surrogatepass")
@@ -159,6 +177,38 @@ def holds(text: str, value: str) -> bool:
         if form in hay:
             return True
     return False
+
+
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|([\"\\/bfnrt]))")
+_CONTROLS = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+_DECODINGS = 3
+
+
+def _decoded(text: str) -> str:
+    """`text` without percent-encoding (RFC 3986), escapes of JSON and of string
+    literals, and HTML's character references, whichever alphabet was kept, also
+    one inside the other; characters composed (NFC), line ends as LF.
+    """
+    for _ in range(_DECODINGS):
+        before = text
+        if "%" in text:
+            text = unquote(text)
+        if "\\" in text:
+            text = _ESCAPE.sub(_unescaped, text)
+            # Escaped surrogates in pairs are one character.
+            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        if "&" in text:
+            text = html.unescape(text)
+        if text == before:
+            break
+    if "\r" in text:
+        text = text.replace("\r\n", "\n")
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    digits = match[1] or match[2]
+    return chr(int(digits, 16)) if digits else _CONTROLS.get(match[3], match[3])
 
 
 def _base64_forms(data: bytes) -> list[bytes]:
@@ -205,13 +255,35 @@ def mask(text: str, values: Iterable[str]) -> str:
     """`text` without the values in any of their forms.
 
     Values shorter than four characters are only masked where they are the
-    whole text.
+    whole text; a text that repeats a value in another encoding than those of
+    `forms` goes as a whole.
     """
+    covered = bytearray()
     for value in values:
         if len(value) < SHORTEST_SEARCHED:
             if value and text == value:
                 return REDACTED
         elif holds(text, value):
-            for form in forms(value):
-                text = text.replace(form, REDACTED)
-    return text
+            covered = covered or bytearray(len(text))
+            # All are found before any is taken out: one may hold another.
+            if not sum(_cover(covered, text, form) for form in forms(value)):
+                return REDACTED
+    parts, done = [], 0
+    for run in _COVERED.finditer(covered):
+        parts += [text[done : run.start()], REDACTED]
+        done = run.end()
+    return "".join([*parts, text[done:]])
+
+
+_COVERED = re.compile(b"\1+")
+
+
+def _cover(covered: bytearray, text: str, form: str) -> int:
+    """Marks where `form` stands in `text`, and counts it."""
+    size, count = len(form), 0
+    at = text.find(form)
+    while at >= 0:
+        covered[at : at + size] = b"\1" * size
+        count += 1
+        at = text.find(form, at + size)
+    return count

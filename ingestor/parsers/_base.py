@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -51,3 +51,8 @@ def unescaped_keys(head: bytes) -> frozenset[bytes]:
     quotes are escaped, so a report quoted inside another one does not count.
     """
     return frozenset(_KEY.findall(head))
+
+
+def signs(names: Iterable[bytes]) -> re.Pattern[bytes]:
+    """Finds a member of one of these names, as `Source.records` asks for it."""
+    return re.compile(rb'(?<!\\)"(?:' + b"|".join(sorted(names)) + rb')"\s*:')

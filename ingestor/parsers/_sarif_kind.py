@@ -60,6 +60,33 @@ _MISCONFIGURATION_SCANNERS = frozenset(
         "regula",
     )
 )
+KNOWN_TOOLS = (
+    SECRET_SCANNERS
+    | _VULNERABILITY_SCANNERS
+    | _MISCONFIGURATION_SCANNERS
+    | frozenset(
+        (
+            "codeql",
+            "semgrep",
+            "opengrep",
+            "bandit",
+            "eslint",
+            "gosec",
+            "brakeman",
+            "sonarqube",
+            "pmd",
+            "spotbugs",
+            "clippy",
+            "shellcheck",
+            "mobsfscan",
+            "njsscan",
+            "bearer",
+            "horusec",
+            "devskim",
+            "zizmor",
+        )
+    )
+)
 ADVISORY = re.compile(r"\b(?:CVE-\d{4}-\d{4,}|GHSA(?:-[0-9a-z]{4}){3})\b", re.IGNORECASE)
 _SECRET_WORD = re.compile(
     r"\b(?:secrets?|credentials?|passwords?|hard-?coded-(?:secret|password|credential|token)s?)\b"

@@ -15,6 +15,7 @@ from ingestor.parsers._sarif_model import (
     BaseUri,
     Component,
     Message,
+    Region,
     Result,
     Rule,
     Tool,
@@ -52,6 +53,10 @@ _VALIDITY_KEYS = ("validation_outcome", "validation_status", "validationStatus",
 _NO_FINGERPRINT = frozenset({"commitSha", "email", "author", "date", "commitMessage"})
 _ARGUMENT = re.compile(r"\{(\d{1,3})\}")
 _MOST_ALIASES = 16
+_PRECISIONS = frozenset(("very-high", "high", "medium", "low"))
+# What a line of code assigns: a quoted text, or the rest of `NAME=value`.
+_QUOTED = re.compile(r"""[=:]>?\s*(["'`])([^\n]{4,}?)\1""")
+_PLAIN = re.compile(r"""^\s*(?:export\s+)?[\w.-]+\s*[=:]\s*([^\s"'`]{4,})\s*$""", re.MULTILINE)
 
 
 def _text(value: object) -> str:
@@ -83,8 +88,8 @@ class Run:
             for rule in component.rules or ():
                 if rule.id:
                     self._by_id.setdefault(rule.id, rule)
-        self._tool = (tool.driver.name or "").strip().lower() or "sarif"
-        self._word = self._tool.split()[0]
+        self._tool = (tool.driver.name or "").strip() or "sarif"
+        self._word = self._tool.lower().split()[0]
 
     def record(self, result: Result, raw: bytes) -> Record:
         """The result as a record; `raw` is its bytes in the report."""
@@ -117,7 +122,7 @@ class Run:
             message=self._message(result, rule),
             extra=_extra(result),
         )
-        snippet, record.context = _snippets(result)
+        snippet, record.context, others = _snippets(result)
         record.match = snippet
         if kind == pb.FINDING_KIND_POSSIBLE_SECRET:
             # Other tools' snippets are lines of code: evidence, but no value.
@@ -127,8 +132,14 @@ class Run:
             record.value_state = state_of(found)
             if record.value_state == pb.VALUE_STATE_PRESENT:
                 record.value = found
-            if snippet and snippet != found:
-                record.secrets = (snippet,)
+            secrets = [found, *_assigned(found)]
+            for text in (snippet, *others):
+                secrets += (text, *_assigned(text))
+            # The path was percent-decoded, and with it what it repeats.
+            secrets += [unquote(text) for text in secrets if "%" in text]
+            record.secrets = tuple(
+                text for text in dict.fromkeys(secrets) if text and text != record.value
+            )
         return record
 
     def _rule(self, result: Result) -> Rule:
@@ -336,24 +347,35 @@ def _metadata(result: Result) -> dict[str, str]:
     own = {"level": result.level, "kind": result.kind, "baselineState": result.baselineState}
     found = {name: text for name, text in own.items() if text}
     for name in ("entropy", "precision", "security-severity"):
-        if text := _property(result, (name,)):
+        text = _property(result, (name,))
+        if text and (name != "precision" or text in _PRECISIONS):
             found[name] = text
     if tags := _tags(Rule(), result):
         found["tags"] = ",".join(tags)
     return found
 
 
-def _snippets(result: Result) -> tuple[str, str]:
-    """The first location's snippet and its context."""
-    for location in (result.locations or ())[:1]:
+def _snippets(result: Result) -> tuple[str, str, list[str]]:
+    """The first location's snippet and its context, and the others' snippets."""
+    snippets = []
+    context = ""
+    for number, location in enumerate(result.locations or ()):
         physical = location.physicalLocation
-        if physical:
-            regions = (physical.region, physical.contextRegion)
-            texts = [
-                region.snippet.text or "" if region and region.snippet else "" for region in regions
-            ]
-            return texts[0], texts[1]
-    return "", ""
+        snippets.append(_snippet(physical.region) if physical else "")
+        if number == 0 and physical:
+            context = _snippet(physical.contextRegion)
+    return (snippets[0], context, snippets[1:]) if snippets else ("", "", [])
+
+
+def _snippet(region: Region | None) -> str:
+    return region.snippet.text or "" if region and region.snippet else ""
+
+
+def _assigned(line: str) -> list[str]:
+    """The values that stand in a line of code."""
+    if "=" not in line and ":" not in line:
+        return []
+    return [match[2] for match in _QUOTED.finditer(line)] + _PLAIN.findall(line)
 
 
 def _extra(result: Result) -> dict[str, str]:

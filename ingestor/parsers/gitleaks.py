@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import msgspec
 
 from ingestor.framing import Source
-from ingestor.parsers._base import Parser, unescaped_keys
+from ingestor.parsers._base import Parser, signs, unescaped_keys
 from ingestor.records import Record, read, state_of
 from winnow.finding.v1 import finding_pb2 as pb
 from winnow.ingest.v1.rejected_pb2 import Rejected
@@ -50,6 +50,8 @@ class _Finding(msgspec.Struct, gc=False):
     Fingerprint: str | None = None
 
 
+# Not "File" or "Description": other tools' log lines have these too.
+_SIGNS = signs(_KEYS - {b"File", b"Description", b"Entropy"})
 _DECODER = msgspec.json.Decoder(_Finding)
 
 
@@ -83,6 +85,8 @@ def _record(found: _Finding, raw: bytes) -> Record:
         if description and message
         else description or message or "",
     )
+    if state == pb.VALUE_STATE_REDACTED and secret.endswith("..."):
+        record.secrets = (secret,)
     metadata = {}
     if found.Entropy:
         metadata["Entropy"] = f"{found.Entropy:.6g}"
@@ -96,7 +100,7 @@ def _record(found: _Finding, raw: bytes) -> Record:
 
 
 def _parse(source: Source) -> Iterator[Record | Rejected]:
-    for raw in source.records():
+    for raw in source.records(_SIGNS):
         if isinstance(raw, Rejected):
             yield raw
             continue

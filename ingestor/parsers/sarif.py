@@ -17,7 +17,7 @@ from ingestor.parsers._base import Parser, unescaped_keys
 from ingestor.parsers._sarif_model import Artifact, BaseUri, Result, Tool, VersionControl
 from ingestor.parsers._sarif_result import Run
 from ingestor.reading import Malformed
-from ingestor.records import Record, read
+from ingestor.records import Record, read, reject
 from winnow.ingest.v1.rejected_pb2 import Rejected
 
 _MAX_HELD = 16 << 20  # bytes of results before their run's end
@@ -41,25 +41,52 @@ def _sniff(head: bytes, name: str) -> float:
 
 
 class _Reader:
-    """Walks one SARIF document."""
+    """Walks a report's SARIF documents."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
         self._number = -1
 
-    def document(self) -> Iterator[Record | Rejected]:
+    def documents(self) -> Iterator[Record | Rejected]:
+        """The runs of the document, and of others behind it.
+
+        Raises:
+            Malformed: something else stands behind it.
+        """
+        yield from self._document()
+        while self._source.peek():
+            at_byte, number = self._source.offset(), self._number
+            yield from self._document()
+            if number == self._number:
+                raise Malformed(at_byte)
+
+    def _document(self) -> Iterator[Record | Rejected]:
         source = self._source
         if source.peek() != b"{":
-            raise Malformed(source.at_byte())
+            raise Malformed(source.offset())
         for name in source.members():
             if name == "runs" and source.peek() == b"[":
                 for _ in source.items():
                     if source.peek() == b"{":
                         yield from self._run()
                     else:
-                        source.skip()
+                        yield from self._other("runs")
+            elif name == "runs":
+                yield from self._other(name)
             else:
                 source.skip()
+
+    def _other(self, name: str) -> Iterator[Rejected]:
+        """Steps over something else in the place of runs or results, where only
+        `null` holds nothing.
+        """
+        source = self._source
+        at_byte = source.offset()
+        if source.peek() == b"n":
+            source.skip()
+            return
+        source.skip()
+        yield reject("WRONG_TYPE", f"{name} does not hold what SARIF says", name, at_byte)
 
     def _run(self) -> Iterator[Record | Rejected]:
         source = self._source
@@ -76,6 +103,8 @@ class _Reader:
                     if size > _MAX_HELD:
                         yield from self._read(run, held)
                         held.clear()
+            elif name == "results":
+                yield from self._other(name)
             else:
                 self._context(run, name)
         yield from self._read(run, held)
@@ -122,7 +151,7 @@ class _Reader:
 
 
 def _parse(source: Source) -> Iterator[Record | Rejected]:
-    return _Reader(source).document()
+    return _Reader(source).documents()
 
 
 PARSER = Parser(

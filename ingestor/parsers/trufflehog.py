@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
+import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 
 from ingestor.framing import Source
-from ingestor.parsers._base import Parser, unescaped_keys
+from ingestor.parsers._base import Parser, signs, unescaped_keys
 from ingestor.records import Record, read, reject, state_of
 from winnow.finding.v1 import finding_pb2 as pb
 from winnow.ingest.v1.rejected_pb2 import Rejected
@@ -65,6 +68,7 @@ class _Finding(msgspec.Struct, gc=False):
     SecretParts: dict[str, Any] | None = None
 
 
+_SIGNS = signs(_KEYS - {b"Verified"})
 _DECODER = msgspec.json.Decoder(_Finding)
 
 
@@ -101,6 +105,75 @@ def _container(data: dict[str, Any]) -> str:
     return " ".join(filter(None, (image, *(_text(data.get(key)) for key in _CONTAINERS))))
 
 
+# Names of theirs are shown; anything else in their place is somebody's text.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
+# Members of credentials in JSON whose texts are public.
+_PUBLIC = frozenset(
+    (
+        "type",
+        "project_id",
+        "auth_uri",
+        "token_uri",
+        "auth_provider_x509_cert_url",
+        "client_x509_cert_url",
+        "universe_domain",
+    )
+)
+# Members of the extra data that never are one.
+_NO_CREDENTIAL = frozenset(
+    ("name", "account", "resource_type", "rotation_guide", "version", "is_canary")
+)
+_DEEPEST = 8  # levels of what is opened
+
+
+@lru_cache(maxsize=256)
+def _named(text: str) -> str:
+    return text if _NAME.fullmatch(text) else ""
+
+
+def _name(text: object) -> str:
+    return _named(text) if isinstance(text, str) else ""
+
+
+def _leaves(found: object, depth: int = 0) -> Iterator[str]:
+    """The texts in a value, JSON in texts opened as well."""
+    if isinstance(found, str):
+        yield found
+        if found.lstrip()[:1] in ("{", "[") and depth < _DEEPEST:
+            try:
+                inside = json.loads(found, strict=False)
+            except (ValueError, RecursionError):
+                return
+            yield from _leaves(inside, depth + 1)
+    elif depth < _DEEPEST:
+        if isinstance(found, dict):
+            for key, item in found.items():
+                if key not in _PUBLIC:
+                    yield from _leaves(item, depth + 1)
+        elif isinstance(found, list):
+            for item in found:
+                yield from _leaves(item, depth + 1)
+        elif found is not None and not isinstance(found, bool):
+            yield str(found)
+
+
+def _secrets(found: _Finding, value: str, state: pb.ValueState.ValueType) -> tuple[str, ...]:
+    """What must not stand in the clear beside the value. Of the extra data only
+    texts that look like a credential: it also names accounts and regions.
+    """
+    kept = value if state == pb.VALUE_STATE_PRESENT else ""
+    opened = not kept or kept[0] in "{["
+    if not (opened or found.RawV2 or found.SecretParts or found.ExtraData):
+        return ()
+    texts = [*_leaves(found.RawV2), *_leaves(found.SecretParts)]
+    if opened:
+        texts += _leaves(value)
+    for key, item in (found.ExtraData or {}).items():
+        if key not in _NO_CREDENTIAL:
+            texts += [t for t in _leaves(item) if len(t) >= 8 and not t.isalpha()]
+    return tuple(dict.fromkeys(text for text in texts if len(text) >= 4 and text != kept))
+
+
 def _validity(found: _Finding) -> pb.Validity.ValueType:
     if found.Verified:
         return pb.VALIDITY_LIVE
@@ -113,26 +186,27 @@ def _record(found: _Finding, kind: str, data: dict[str, Any], raw: bytes) -> Rec
     value, second = found.Raw or "", found.RawV2 or ""
     if value and found.DecoderName is None:
         value = _early(value)
-    parts = {key: _text(part) for key, part in (found.SecretParts or {}).items()}
     secret = value or second
     state: pb.ValueState.ValueType = state_of(secret)
     if state == pb.VALUE_STATE_ABSENT and found.Redacted:
         state = pb.VALUE_STATE_REDACTED
     extra_data = found.ExtraData or {}
-    name = _text(extra_data.get("name")) if found.DetectorName == "CustomRegex" else ""
+    name = _name(extra_data.get("name")) if found.DetectorName == "CustomRegex" else ""
     free_text = {
         **extra_data,
-        **{f"SecretParts.{key}": part for key, part in parts.items()},
+        **{f"SecretParts.{key}": part for key, part in (found.SecretParts or {}).items()},
         "RawV2": second if second != value else "",
         "Redacted": found.Redacted,
         "VerificationError": found.VerificationError,
     }
-    metadata = {"Source": kind, "DetectorName": found.DetectorName}
+    metadata = {"DetectorName": found.DetectorName}
+    if _name(kind):
+        metadata["Source"] = kind
     for key, number in (("DetectorType", found.DetectorType), ("SourceType", found.SourceType)):
         if number is not None:
             metadata[key] = str(number)
-    if found.DecoderName:
-        metadata["DecoderName"] = found.DecoderName
+    if _name(found.DecoderName):
+        metadata["DecoderName"] = _name(found.DecoderName)
     if found.Verified is not None:
         metadata["Verified"] = "true" if found.Verified else "false"
     if found.VerificationFromCache:
@@ -153,12 +227,12 @@ def _record(found: _Finding, kind: str, data: dict[str, Any], raw: bytes) -> Rec
         message=found.DetectorDescription or "",
         decoder=found.DecoderName or "",
         extra={key: _text(item) for key, item in free_text.items() if item},
-        secrets=(second, *parts.values()) if parts or second else (),
+        secrets=_secrets(found, secret, state),
     )
 
 
 def _parse(source: Source) -> Iterator[Record | Rejected]:
-    for raw in source.records():
+    for raw in source.records(_SIGNS):
         if isinstance(raw, Rejected):
             yield raw
             continue
