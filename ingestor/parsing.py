@@ -28,7 +28,12 @@ _REJECTED_AT_ONCE = 256
 _LEAST_CONFIDENCE = 0.5
 _EMPTY = re.compile(rb'\s*(?:null|\[\s*\]|\{\s*"findings"\s*:\s*(?:\[\s*\]|null)\s*\})?\s*\Z')
 
-_ONLY_LOG_LINES = re.compile(rb'(?:\s*\{\s*"(?:level|ts|time|timestamp|msg)"[^\n]*(?:\n|\Z))+\s*\Z')
+# What TruffleHog writes beside its findings, when both streams go into one file:
+# its banner, log objects, log lines.
+_ONLY_LOG_LINES = re.compile(
+    rb'(?:\s*(?:\{\s*"(?:level|ts|time|timestamp|msg)"|[^\n{\[]*TruffleHog\. Unearth your secrets'
+    rb"|\d{4}-\d\d-\d\dT\S+\s+(?:info|warn|error|debug))[^\n]*(?:\n|\Z))+\s*\Z"
+)
 
 # Formats that resemble one of ours and must not be read as it: member names
 # that give them away, and what they are.

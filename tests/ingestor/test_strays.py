@@ -118,3 +118,16 @@ def test_pieces_make_no_difference(text: str, size: int) -> None:
         except WinnowError as error:
             outcomes.append(error.reason)
     assert outcomes[0] == outcomes[1]
+
+
+BANNER = "🐷🔑🐷  TruffleHog. Unearth your secrets. 🐷🔑🐷\n\n".encode()
+LOG_OBJECT = b'{"level":"info-0","ts":"2026-01-01T00:00:00Z","msg":"finished scanning"}\n'
+LOG_LINE = b'2026-01-01T00:00:00Z\tinfo-0\ttrufflehog\tfinished scanning\t{"chunks": 1}\n'
+
+
+@pytest.mark.parametrize("data", [BANNER, LOG_OBJECT, LOG_LINE, BANNER + LOG_LINE + LOG_OBJECT])
+def test_a_run_that_found_nothing_and_only_logged_is_empty(data: bytes) -> None:
+    assert ingest(data, scanner="trufflehog").counts == (0, 0, 0, 0)
+    with pytest.raises(WinnowError) as caught:
+        ingest(data)
+    assert caught.value.reason == "FORMAT_UNKNOWN"
