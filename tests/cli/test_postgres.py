@@ -137,3 +137,22 @@ def test_root_is_told_which_directory_is_in_the_way(folder: Path) -> None:
     assert str(closed) in str(caught.value)
     assert "Choose another --data-dir" in str(caught.value)
     assert closed.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs it as another user")
+def test_binaries_that_the_other_user_cannot_reach_are_copied(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a virtual environment below a private home."""
+    reachable = str(folder)
+    monkeypatch.setattr(
+        "cli.postgres._may_enter", lambda path, _user: reachable.startswith(str(path))
+    )
+    cluster = Postgres(folder / "postgres", PASSWORD)
+    cluster.start()
+    try:
+        assert one(cluster.url, "SELECT 1") == 1
+        (copied,) = (folder / "postgres").glob("binaries-*")
+        assert list(copied.rglob("bin/postgres"))
+    finally:
+        cluster.stop()
