@@ -124,7 +124,14 @@ class Writer:
         """Stores until cancelled."""
         while True:
             items = await self._gather()
-            await self._database.run(self._store, items)
+            writing = asyncio.ensure_future(self._database.run(self._store, items))
+            try:
+                await asyncio.shield(writing)
+            except asyncio.CancelledError:
+                # Its thread goes on: whoever cancelled must not look at the tables
+                # before what is under way is committed or gone.
+                await asyncio.wait([writing])
+                raise
             for _ in items:
                 self._queue.task_done()
 
