@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import Connection, create_engine, text
+from sqlalchemy import Connection, create_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -101,14 +101,6 @@ class Database:
             raise WinnowError(
                 "INTERNAL", f"the database refused a statement (SQLSTATE {_sqlstate(error)})"
             ) from None
-
-    async def ping(self) -> bool:
-        """Whether PostgreSQL answers."""
-        try:
-            await self.run(lambda connection: connection.execute(text("SELECT 1")))
-        except WinnowError:
-            return False
-        return True
 
     async def close(self) -> None:
         """Waits for running work, then closes all connections."""
