@@ -37,7 +37,7 @@ def build(settings: AuditSettings) -> Service:
     servicer = AuditService(database, key)
     return Service(
         settings.audit_listen,
-        pb.DESCRIPTOR.services_by_name["AuditService"],
+        [pb.DESCRIPTOR.services_by_name["AuditService"]],
         lambda server: rpc.add_AuditServiceServicer_to_server(servicer, server),
         close=database.close,
     )

@@ -13,11 +13,13 @@ from fastapi import Request
 from runtime.channels import PeerStatus, dial
 from runtime.errors import from_rpc
 from winnow.audit.v1.audit_service_pb2_grpc import AuditServiceStub
+from winnow.report.v1.credential_service_pb2_grpc import CredentialServiceStub
 from winnow.report.v1.report_service_pb2_grpc import ReportServiceStub
 
 if TYPE_CHECKING:
     # Known to the type stubs only.
     from winnow.audit.v1.audit_service_pb2_grpc import AuditServiceAsyncStub
+    from winnow.report.v1.credential_service_pb2_grpc import CredentialServiceAsyncStub
     from winnow.report.v1.report_service_pb2_grpc import ReportServiceAsyncStub
 
 ORCHESTRATOR = "orchestrator"
@@ -31,6 +33,7 @@ class Backends:
     orchestrator: grpc.aio.Channel
     audit_log: grpc.aio.Channel
     reports: ReportServiceAsyncStub
+    credentials: CredentialServiceAsyncStub
     audit: AuditServiceAsyncStub
 
     async def close(self) -> None:
@@ -42,7 +45,11 @@ def connect(orchestrator_address: str, audit_address: str) -> Backends:
     """Dials both services; channels connect when first used."""
     orchestrator, audit_log = dial(orchestrator_address), dial(audit_address)
     return Backends(
-        orchestrator, audit_log, ReportServiceStub(orchestrator), AuditServiceStub(audit_log)
+        orchestrator,
+        audit_log,
+        ReportServiceStub(orchestrator),
+        CredentialServiceStub(orchestrator),
+        AuditServiceStub(audit_log),
     )
 
 

@@ -13,11 +13,18 @@ from gateway.problems import MEDIA_TYPE
 from gateway.schemas import Schema, components, parameters, reference
 from runtime.errors import MAPPINGS
 from winnow.audit.v1.audit_service_pb2 import ListEventsRequest, ListEventsResponse
+from winnow.report.v1.credential_service_pb2 import (
+    GetCredentialRequest,
+    GetCredentialResponse,
+    ListCredentialsRequest,
+    ListCredentialsResponse,
+)
 from winnow.report.v1.report_pb2 import RecordCounts, Report, RiskSummary
 from winnow.report.v1.report_progress_pb2 import ReportProgress
 from winnow.report.v1.report_service_pb2 import (
     ListFindingsRequest,
     ListFindingsResponse,
+    ListFormatsResponse,
     ListRejectedRequest,
     ListRejectedResponse,
     ListReportsRequest,
@@ -110,6 +117,9 @@ _ROOTS = (
     ListReportsResponse,
     ListFindingsResponse,
     ListRejectedResponse,
+    ListCredentialsResponse,
+    GetCredentialResponse,
+    ListFormatsResponse,
     ListEventsResponse,
     ReportProgress,
 )
@@ -159,7 +169,7 @@ SUBMIT = _route(
         400: "A parameter is not valid, or the upload is incomplete",
         409: "The report was cancelled",
         413: "The body is larger than this server takes",
-        415: "Not a media type that is read, or a compressed body",
+        415: "Not a media type or a content encoding that is read",
         422: "The envelope or the report cannot be read",
         **_BEHIND,
     },
@@ -219,6 +229,29 @@ LIST_REJECTED = _route(
     {200: _content(reference("ListRejectedResponse"), "A page")},
     {400: "A parameter is not valid", 404: _NO_REPORT, **_BEHIND},
     parameters(ListRejectedRequest.DESCRIPTOR, ["report_id"]),
+)
+LIST_CREDENTIALS = _route(
+    "Credentials over all reports, by fingerprint",
+    {200: _content(reference("ListCredentialsResponse"), "A page")},
+    {400: "A parameter is not valid", **_BEHIND},
+    parameters(ListCredentialsRequest.DESCRIPTOR),
+    path=False,
+)
+GET_CREDENTIAL = _route(
+    "A credential, and every place where it was seen",
+    {200: _content(reference("GetCredentialResponse"), "It, and a page of sightings")},
+    {400: "A parameter is not valid", 404: "No finding has this fingerprint", **_BEHIND},
+    [
+        {"name": "fingerprint", "in": "path", "required": True, "schema": _TEXT},
+        *parameters(GetCredentialRequest.DESCRIPTOR, ["fingerprint"]),
+    ],
+    path=False,
+)
+LIST_FORMATS = _route(
+    "Formats that reports are read in",
+    {200: _content(reference("ListFormatsResponse"), "All of them")},
+    {400: "A parameter is not valid", **_BEHIND},
+    path=False,
 )
 CANCEL_REPORT = _route(
     "Stop work on a report",

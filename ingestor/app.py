@@ -37,6 +37,6 @@ def build(settings: IngestorSettings) -> Service:
     )
     return Service(
         settings.ingestor_listen,
-        pb.DESCRIPTOR.services_by_name["IngestService"],
+        [pb.DESCRIPTOR.services_by_name["IngestService"]],
         lambda server: rpc.add_IngestServiceServicer_to_server(servicer, server),
     )

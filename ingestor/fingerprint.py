@@ -2,12 +2,16 @@
 
 A fingerprint says that two things are equal to whoever holds the key, and
 nothing to anybody else: an unkeyed hash of a weak password is the password.
+
+A value goes in by its SHA-1, because that is all that a detect-secrets baseline
+has of it: so the same credential has the same fingerprint from there as from any
+other tool. SHA-1 alone is never stored (docs/decisions/0013).
 """
 
 from __future__ import annotations
 
 import re
-from hashlib import sha256
+from hashlib import sha1, sha256
 
 KEY_BYTES = 32
 _BLOCK = 64  # SHA-256's block in bytes
@@ -35,6 +39,11 @@ def normal_path(path: str) -> str:
     return path[2:] if path.startswith("./") else path
 
 
+def value_digest(value: str) -> str:
+    """SHA-1 (FIPS 180-4) of a canonical value's UTF-8 form, 40 lower-case hex digits."""
+    return sha1(value.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
+
+
 class Fingerprints:
     """Makes the three fingerprints of a finding, 32 bytes each.
 
@@ -56,13 +65,13 @@ class Fingerprints:
         data = message.encode("utf-8", "surrogatepass")
         return sha256(self._outer + sha256(self._inner + data).digest()).digest()
 
-    def value(self, value: str) -> bytes:
-        """One credential, wherever it stands."""
-        return self._hmac("winnow value v1\0" + value)
+    def value(self, digest: str) -> bytes:
+        """One credential, wherever it stands; `digest` as `value_digest` gives it."""
+        return self._hmac("winnow value v2\0" + digest)
 
-    def place(self, value: str, path: str) -> bytes:
+    def place(self, digest: str, path: str) -> bytes:
         """One credential in one file; `path` as `normal_path` gives it."""
-        return self._hmac(f"winnow place v1\0{len(value)}:{value}{path}")
+        return self._hmac(f"winnow place v2\0{digest}{path}")
 
     def occurrence(self, rule: str, path: str, line: int, commit: str, value: str) -> bytes:
         """One match: `value` is the credential, or its masked form and the

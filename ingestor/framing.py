@@ -8,14 +8,17 @@ proves the cut to be at top level. Everything odd goes value by value.
 from __future__ import annotations
 
 import contextlib
+import csv
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
+from ingestor.notices import Notices
 from ingestor.reading import BLOCK, GAP, HEAD, MAX_RECORD, NOWHERE, VALUE, Malformed, Reader
-from ingestor.records import reject
+from ingestor.records import Record, reject
 from ingestor.structure import State, Structure
+from winnow.ingest.v1.notice_pb2 import NoticeKind
 from winnow.ingest.v1.rejected_pb2 import Rejected
 
 _WORTH_A_BLOCK = 4 << 10  # bytes
@@ -42,16 +45,29 @@ WRAPPER = re.compile(
 )
 
 
+# Reads what stands at the position.
+Handler = Callable[[], Iterator[Record | Rejected]]
+
+# A quoted cell may be as large as a record.
+csv.field_size_limit(MAX_RECORD)
+
+
 class Source(Reader):
     """A report as a parser reads it: lists of records, and navigation.
 
     Attributes:
         tool: the tool that wrote the report, where a parser learns it.
+        dialect: the format's dialect with a guess of the tool's version, for
+            people, set with the first record. Only words of ours, and versions.
+        notices: what else is to be said about the report.
+        shape: "object" or "csv" where it was read as one.
     """
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         super().__init__(chunks)
-        self.tool = ""
+        self.tool = self.dialect = self.shape = ""
+        self.notices = Notices()
+        self.row_bytes = b""
         self._slow_until = 0  # offset up to which the fast way was tried in vain
         self._fresh = True  # nothing was read from this line yet
         # The block whose records are being given, for at_byte.
@@ -124,6 +140,101 @@ class Source(Reader):
             ended_at = self._base + self._pos
         self._pos += 1
 
+    def walk(
+        self, handlers: Mapping[str, Handler], known: Container[str] = (), path: str = ""
+    ) -> Iterator[Record | Rejected]:
+        """Walks the object at the position, member by member.
+
+        Args:
+            handlers: what reads the value of a member, by its name; called with
+                the position at that value.
+            known: members that are stepped over; all others as well, with a notice.
+            path: where the object stands, for the notice.
+
+        Raises:
+            Malformed: the object does not go on or end as one.
+        """
+        for name in self.members():
+            handler = handlers.get(name)
+            if handler is not None:
+                yield from handler()
+                continue
+            if name not in known:
+                self.notices.unknown(f"{path}.{name}" if path else name)
+            self.skip()
+
+    def documents(self, read: Handler) -> Iterator[Record | Rejected]:
+        """Reads the report's objects one after another, each with `read`.
+
+        Raises:
+            Malformed: something else stands between them.
+        """
+        self.shape = "object"
+        while byte := self.peek():
+            if byte != b"{":
+                raise Malformed(self.offset())
+            yield from read()
+
+    def rows(self, delimiter: str = ",") -> Iterator[dict[str, str] | Rejected]:
+        """The rows of a CSV report (RFC 4180) by the names of its first row;
+        `row_bytes` has the bytes of the one given last.
+
+        A row with more or fewer cells than the first row has names is rejected.
+        """
+        names: list[str] = []
+        while (text := self._row()) is not None:
+            if isinstance(text, Rejected):
+                yield text
+                continue
+            if not text.strip():
+                continue
+            try:
+                [cells] = csv.reader([text.decode("utf-8", "replace")], delimiter=delimiter)
+            except (csv.Error, ValueError):
+                yield reject("SYNTAX", "not a valid row of CSV", at_byte=self.at_byte())
+                continue
+            if not names:
+                names = [cell.strip() for cell in cells]
+                self.shape, self.whole = "csv", True
+            elif len(cells) != len(names):
+                yield reject(
+                    "SYNTAX", "the row has not as many cells as the header", at_byte=self.at_byte()
+                )
+            else:
+                self.row_bytes = text
+                yield dict(zip(names, cells, strict=True))
+
+    def _row(self) -> bytes | Rejected | None:
+        """The bytes of the next row: one line, or several where a quoted cell
+        holds line breaks.
+        """
+        self._track(b"", (), self.offset())
+        quotes = at = 0
+        first_end = 0
+        while True:
+            end = self._buffer.find(b"\n", self._pos + at)
+            while end < 0 and len(self._buffer) - self._pos <= MAX_RECORD and self._more():
+                end = self._buffer.find(b"\n", self._pos + at)
+            ended = end < 0
+            stop = len(self._buffer) if ended else end + 1
+            if self._pos + at >= stop:
+                break
+            quotes += self._buffer.count(b'"', self._pos + at, stop)
+            at = stop - self._pos
+            first_end = first_end or at
+            if at > MAX_RECORD or quotes % 2 == 0 or ended:
+                break
+        if at == 0:
+            return None
+        if at > MAX_RECORD or quotes % 2:
+            # A quote that is never closed: its line is lost, the next ones are not.
+            self._pos += first_end
+            reason = "TOO_LARGE" if first_end > MAX_RECORD else "SYNTAX"
+            return reject(reason, "a quoted cell does not end", at_byte=self.at_byte())
+        text = self._buffer[self._pos : self._pos + at]
+        self._pos += at
+        return text
+
     def records(self, signs: re.Pattern[bytes] = _NAME) -> Iterator[bytes | Rejected]:
         """The records of a report that is an array, objects one after another
         (NDJSON or not), one object, or `{"findings": […]}`; log lines and
@@ -139,11 +250,16 @@ class Source(Reader):
         first = True
         while byte := self._next():
             if byte == b"{" and first and WRAPPER.match(self.head()):
+                skipped = False
                 for name in self.members():
                     if name == "findings" and self.peek() == b"[":
                         yield from self.elements()
-                    else:
-                        self.skip()
+                        continue
+                    if name != "findings" and self.peek() in (b"[", b"{"):
+                        self.notices.note(NoticeKind.NOTICE_KIND_PART_SKIPPED, name, 0)
+                        skipped = True
+                    self.skip()
+                self.whole = not skipped
             elif byte == b"{":
                 yield from self._lines(signs)
             elif byte == b"[" and _ARRAY.match(self.head()):

@@ -9,8 +9,9 @@ from itertools import chain
 from operator import itemgetter
 
 from ingestor.framing import WRAPPER, Source
+from ingestor.notices import Notices
 from ingestor.parsers import PARSERS
-from ingestor.parsers._base import Parser, unescaped_keys
+from ingestor.parsers._base import Parser
 from ingestor.parsers._sarif_kind import KNOWN_TOOLS
 from ingestor.protect import IngestKeys, Protector
 from ingestor.reading import HEAD, Malformed
@@ -18,8 +19,10 @@ from ingestor.records import Record
 from ingestor.seen import Seen
 from runtime.errors import WinnowError
 from runtime.redaction import redact
+from winnow.finding.v1.finding_pb2 import VALUE_STATE_REDACTED
 from winnow.ingest.v1.format_pb2 import DetectedFormat
 from winnow.ingest.v1.ingest_service_pb2 import IngestHeader, IngestResponse, IngestSummary
+from winnow.ingest.v1.notice_pb2 import NoticeKind
 from winnow.ingest.v1.rejected_pb2 import Rejected, RejectedBatch
 
 __all__ = ["IngestKeys", "read_report"]
@@ -35,14 +38,21 @@ _ONLY_LOG_LINES = re.compile(
     rb"|\d{4}-\d\d-\d\dT\S+\s+(?:info|warn|error|debug))[^\n]*(?:\n|\Z))+\s*\Z"
 )
 
-# Formats that resemble one of ours and must not be read as it: member names
-# that give them away, and what they are.
-_NOT_READ_YET: tuple[tuple[frozenset[bytes], str], ...] = (
-    (frozenset({b"stringsFound"}), "TruffleHog 2 (--json-legacy)"),
-    (frozenset({b"offender", b"rule"}), "gitleaks 7 or older"),
-    (frozenset({b"RuleID", b"Attributes"}), "Betterleaks"),
-    (frozenset({b"RuleID", b"MatchContext"}), "Betterleaks"),
-    (frozenset({b"rule_id", b"rule_hash"}), "Betterleaks"),
+# Confidences closer than this do not tell two formats apart.
+_TOO_CLOSE = 0.1
+
+# What is no JSON and no CSV, by its first bytes (of the expanded report).
+_OTHER_CONTENT: tuple[tuple[re.Pattern[bytes], str], ...] = (
+    (re.compile(rb"\s*<(?:!doctype\s+html|html)", re.IGNORECASE), "an HTML page"),
+    (re.compile(rb"\s*<[?!a-zA-Z]"), "XML"),
+    (re.compile(rb"PK\x03\x04"), "a zip archive"),
+    (re.compile(rb"%PDF-"), "a PDF document"),
+    (
+        re.compile(rb"(?:BZh[1-9]|\xfd7zXZ|\x28\xb5\x2f\xfd)"),
+        "compressed in a way that is not read",
+    ),
+    (re.compile(rb"version: 2\s+fingerprint_algorithm: kingfisher"), "a Kingfisher baseline"),
+    (re.compile(rb"findings\[\d+\]"), "TOON"),
 )
 
 
@@ -85,8 +95,8 @@ def read_report(
     source = Source(counted)
     head = source.head()
     declared = header.scanner_type.strip().casefold()
-    parser, confidence = _recognise(head, header.report_format.casefold())
-    run = _Run(header, keys)
+    parser, confidence = _recognise(head, header.report_format.casefold(), declared)
+    run = _Run(header, keys, source.notices)
     try:
         if parser is None:
             detected = _without_parser(head, declared)
@@ -97,7 +107,7 @@ def read_report(
             # The first record tells which tool wrote the report.
             records = chain([first] if (first := next(records, None)) is not None else [], records)
             scanner = _agreed(declared, parser, source.tool, first is None)
-            if first is None and parser.id != "sarif":
+            if first is None and not source.whole:
                 # Its names were recognised, so it is no empty report.
                 raise WinnowError(
                     "REPORT_MALFORMED",
@@ -117,8 +127,9 @@ def read_report(
                 scanner_type=scanner,
                 parser=parser.label,
                 confidence=confidence,
-                shape=_shape(head, parser),
+                shape=source.shape or _shape(head),
                 tool=_shown(source.tool),
+                dialect=source.dialect,
             )
             yield IngestResponse(format=detected)
             yield from run.responses(records)
@@ -138,7 +149,8 @@ def read_report(
 class _Run:
     """Counts, merges and batches the records of one report."""
 
-    def __init__(self, header: IngestHeader, keys: IngestKeys) -> None:
+    def __init__(self, header: IngestHeader, keys: IngestKeys, notices: Notices) -> None:
+        self._notices = notices
         self._start = header.start_ordinal
         self._protector = Protector(keys, uuid.UUID(header.report_id))
         self._seen = Seen()
@@ -156,6 +168,8 @@ class _Run:
                     self._merged += 1
                     continue
                 self._findings += 1
+                if record.value_state == VALUE_STATE_REDACTED:
+                    self._notices.note(NoticeKind.NOTICE_KIND_VALUES_REDACTED)
                 if ordinal < start:
                     continue
                 if rejected:
@@ -185,6 +199,7 @@ class _Run:
             merged=self._merged,
             rejected=self.records_read - self._findings - self._merged,
             bytes_read=bytes_read,
+            notices=self._notices.messages(),
         )
 
 
@@ -205,17 +220,32 @@ def _known(declared: str) -> Parser | None:
     return None
 
 
-def _recognise(head: bytes, name: str) -> tuple[Parser | None, float]:
-    """The parser that is surest of the content, and how sure it is."""
-    confidence, parser = max(
-        ((parser.sniff(head, name), parser) for parser in PARSERS.values()), key=itemgetter(0)
+def _recognise(head: bytes, name: str, declared: str) -> tuple[Parser | None, float]:
+    """The parser that is surest of the content, and how sure it is.
+
+    Raises:
+        WinnowError: FORMAT_AMBIGUOUS if several are equally sure and the
+            declared scanner is none of them.
+    """
+    sure = sorted(
+        ((parser.sniff(head, name), parser) for parser in PARSERS.values()),
+        key=itemgetter(0),
+        reverse=True,
     )
-    if parser.id != "sarif":
-        keys = unescaped_keys(head)
-        for signs, title in _NOT_READ_YET:
-            if signs <= keys:
-                raise _format_unknown(f"the content is {title}, which this build does not read")
-    return (parser, confidence) if confidence >= _LEAST_CONFIDENCE else (None, 0.0)
+    best = sure[0][0]
+    if best < _LEAST_CONFIDENCE:
+        return None, 0.0
+    close = [parser for confidence, parser in sure if confidence > best - _TOO_CLOSE]
+    if len(close) == 1:
+        return close[0], best
+    if (said := _known(declared)) in close and said is not None:
+        return said, best
+    names = ", ".join(sorted(parser.id for parser in close))
+    raise WinnowError(
+        "FORMAT_AMBIGUOUS",
+        f"the content fits several formats ({names}); declare one of them as scanner_type",
+        candidates=names,
+    )
 
 
 def _without_parser(head: bytes, declared: str) -> DetectedFormat:
@@ -224,7 +254,10 @@ def _without_parser(head: bytes, declared: str) -> DetectedFormat:
     if declared and parser is None:
         raise _scanner_unknown()
     if len(head) == HEAD or not (_EMPTY.match(head) or (parser and _ONLY_LOG_LINES.match(head))):
-        raise _format_unknown("the content is no report that this build reads")
+        what = next((title for signs, title in _OTHER_CONTENT if signs.match(head)), "")
+        raise _format_unknown(
+            f"the content is {what}" if what else "the content is no report that this build reads"
+        )
     return DetectedFormat(
         scanner_type=parser.id if parser else "",
         parser=parser.label if parser else "",
@@ -268,12 +301,12 @@ def _shown(tool: str) -> str:
     return "".join(c for c in redact(tool)[:64] if c.isalnum() or c in " ._-[]")
 
 
-def _shape(head: bytes, parser: Parser) -> str:
+def _shape(head: bytes) -> str:
     start = head.lstrip()
     if start.startswith(b"["):
         return "array"
     pretty = re.match(rb"\{\s*\n", start) is not None
-    return "object" if parser.id == "sarif" or pretty or WRAPPER.match(start) else "ndjson"
+    return "object" if pretty or WRAPPER.match(start) else "ndjson"
 
 
 def _scanner_unknown() -> WinnowError:

@@ -36,4 +36,6 @@ def preview(value: str, state: pb.ValueState.ValueType) -> str:
         return f"{prefix}… ({len(value)} characters)"
     if state == pb.VALUE_STATE_REDACTED:
         return "(redacted by the scanner)"
+    if state == pb.VALUE_STATE_DIGEST:
+        return "(only a digest is in the report)"
     return "(not in the report)" if state == pb.VALUE_STATE_ABSENT else ""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from ingestor.fingerprint import Fingerprints, canonical_value, normal_path
+from ingestor.fingerprint import Fingerprints, canonical_value, normal_path, value_digest
 from ingestor.preview import preview
 from ingestor.records import Place, Record
 from runtime.redaction import REDACTED, SHORTEST_SEARCHED, holds, mask, redact, suspects
@@ -149,14 +149,17 @@ class Protector:
         }
         if shown:
             fields["value_preview"] = shown
+        identity = f"{shown}{record.native_id}"
+        digest = record.digest
         if state == pb.VALUE_STATE_PRESENT:
-            fields["value_fingerprint"] = prints.value(value)
-            fields["place_fingerprint"] = prints.place(value, path)
-            identity = value
-        else:
-            identity = f"{shown}{record.native_id}"
+            digest, identity = value_digest(value), value
+        elif state == pb.VALUE_STATE_DIGEST:
+            identity = digest
+        if digest:
+            fields["value_fingerprint"] = prints.value(digest)
+            fields["place_fingerprint"] = prints.place(digest, path)
         fields["occurrence_fingerprint"] = prints.occurrence(
-            record.rule_id, path, record.line, record.commit, identity
+            record.rule_id, path, record.line, record.commit, identity + record.purl
         )
         if record.changed_at and (moment := timestamp(record.changed_at)):
             fields["changed_at"] = moment
@@ -222,6 +225,8 @@ class Protector:
             f"{record.path} {record.rule_id} {record.rule_name} {record.commit} "
             f"{record.container} {record.native_id} {record.tool}"
         )
+        if record.purl or record.component_ref:
+            text = f"{text} {record.purl} {record.package_version} {record.component_ref}"
         if record.metadata:
             text = f"{text} {' '.join(record.metadata.values())}"
         if record.aliases:
@@ -251,6 +256,9 @@ def _too_long(record: Record) -> bool:
                 record.container,
                 record.native_id,
                 record.tool,
+                record.purl,
+                record.package_version,
+                record.component_ref,
                 *record.metadata.values(),
                 *record.aliases,
             )
@@ -271,6 +279,9 @@ def _scrub(record: Record, clean: Callable[[str], str]) -> None:
     record.container = short(record.container)
     record.native_id = short(record.native_id)
     record.tool = short(record.tool)
+    record.purl = short(record.purl)
+    record.package_version = short(record.package_version)
+    record.component_ref = short(record.component_ref)
     record.metadata = {
         key: short(text) for key, text in list(record.metadata.items())[:_MAX_ENTRIES]
     }
@@ -280,12 +291,8 @@ def _scrub(record: Record, clean: Callable[[str], str]) -> None:
     ]
 
 
-def _fill(fields: dict[str, Any], record: Record) -> None:
-    """Adds the scrubbed clear fields; empty ones are left out, for speed."""
-    tool = record.tool
-    # Only here: patterns of tokens, and the value, are told by their case.
-    fields["tool"] = tool if REDACTED in tool else tool.lower()
-    fields["rule_id"] = record.rule_id
+def _code(record: Record) -> dict[str, Any]:
+    """Fields of a `CodeSubject`."""
     code: dict[str, Any] = {
         "location": _location(
             (record.path, record.line, record.end_line, record.column, record.end_column)
@@ -296,8 +303,28 @@ def _fill(fields: dict[str, Any], record: Record) -> None:
     if record.container:
         code["container"] = record.container
     if record.more_places:
-        code["more_locations"] = [_location(place) for place in record.more_places]
-    fields["code"] = code
+        code["more_locations"] = [_location(place) for place in record.more_places[:_MAX_PLACES]]
+        if len(record.more_places) > _MAX_PLACES:
+            record.metadata = {"places": str(1 + len(record.more_places)), **record.metadata}
+    return code
+
+
+def _fill(fields: dict[str, Any], record: Record) -> None:
+    """Adds the scrubbed clear fields; empty ones are left out, for speed."""
+    tool = record.tool
+    # Only here: patterns of tokens, and the value, are told by their case.
+    fields["tool"] = tool if REDACTED in tool else tool.lower()
+    fields["rule_id"] = record.rule_id
+    if record.purl or record.component_ref:
+        fields["package"] = {
+            "purl": record.purl,
+            "version": record.package_version,
+            "component_ref": record.component_ref,
+        }
+        if record.path:
+            record.metadata = {"path": record.path, **record.metadata}
+    else:
+        fields["code"] = _code(record)
     if record.rule_name:
         fields["rule_name"] = record.rule_name
     if record.severity:

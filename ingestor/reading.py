@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import codecs
 import re
+import zlib
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 import msgspec
 
 from ingestor.records import reject
 from ingestor.structure import State, Structure
+from runtime.errors import WinnowError
 from winnow.ingest.v1.rejected_pb2 import Rejected
 
 MAX_RECORD = 8 << 20  # bytes
 _TOO_LARGE = f"larger than {MAX_RECORD >> 20} MiB"
 HEAD = 64 << 10  # bytes that detection looks at
 BLOCK = 256 << 10
+MAX_EXPANDED = 4 << 30  # bytes of a compressed report
+_GZIP = b"\x1f\x8b"
 
 _WINDOW = 4 << 10  # bytes of a damaged record that are looked at first
 # Damaged records that are given every chance of ending. In a report of many,
@@ -48,6 +53,54 @@ class Malformed(Exception):
         super().__init__("malformed")
         self.at_byte = at_byte
         self.one_line = one_line
+
+
+def expanded(chunks: Iterable[bytes], most: int) -> Iterator[bytes]:
+    """The report's bytes; a gzip stream (RFC 1952, any number of members) is expanded.
+
+    Args:
+        chunks: the bytes as received.
+        most: bytes that a compressed report may have once expanded.
+
+    Raises:
+        WinnowError: REPORT_TOO_LARGE.
+        Malformed: the stream is damaged or cut.
+    """
+    rest = iter(chunks)
+    head = b""
+    for chunk in rest:
+        head += chunk
+        if len(head) >= len(_GZIP):
+            break
+    whole = chain([head], rest)
+    if not head.startswith(_GZIP):
+        yield from whole
+        return
+    size, at_byte = 0, 0
+    stream = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    for chunk in whole:
+        while chunk:
+            try:
+                data = stream.decompress(chunk, BLOCK)
+            except zlib.error:
+                raise Malformed(at_byte) from None
+            size += len(data)
+            if size > most:
+                raise WinnowError(
+                    "REPORT_TOO_LARGE",
+                    f"the compressed report has more than {most} bytes once expanded",
+                    limit_bytes=str(most),
+                )
+            if data:
+                yield data
+            chunk = stream.unconsumed_tail
+            if stream.eof:
+                chunk = stream.unused_data.lstrip(b"\0")  # padding, or the next member
+                if chunk:
+                    stream = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+        at_byte = size
+    if not stream.eof:
+        raise Malformed(size)
 
 
 def utf8(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -81,12 +134,13 @@ class Reader:
     """
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
-        self._chunks = utf8(chunks)
+        self._chunks = utf8(expanded(chunks, MAX_EXPANDED))
         self._buffer = b""
         self._pos = 0
         self._base = 0  # offset of the buffer's first byte
         self._ended = False
         self._damaged = 0  # records so far that did not end
+        self.whole = False  # an object or table was read to its end
 
     # Bytes
 
@@ -159,6 +213,7 @@ class Reader:
             self._pos = key.end()
             yield key[1].decode("utf-8", "replace")
         self._pos += 1
+        self.whole = True
 
     def items(self) -> Iterator[None]:
         """The array's elements; at each, its value is next to read.

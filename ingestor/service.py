@@ -79,6 +79,10 @@ class IngestService(rpc.IngestServiceServicer):
                     title=parser.title,
                     aliases=parser.aliases,
                     shapes=parser.shapes,
+                    versions=parser.versions,
+                    incremental=parser.incremental,
+                    kinds=parser.kinds,
+                    notes=parser.notes,
                 )
                 for parser in sorted(PARSERS.values(), key=lambda parser: parser.id)
             ]

@@ -33,6 +33,6 @@ def build(settings: ModeratorSettings) -> Service:
     servicer = ModerateService(Pipeline(STAGES), settings.sealing_key.get_secret_value())
     return Service(
         settings.moderator_listen,
-        pb.DESCRIPTOR.services_by_name["ModerateService"],
+        [pb.DESCRIPTOR.services_by_name["ModerateService"]],
         lambda server: rpc.add_ModerateServiceServicer_to_server(servicer, server),
     )

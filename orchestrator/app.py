@@ -9,6 +9,8 @@ from pydantic import Field, SecretStr
 from runtime.config import Key, Settings
 
 if TYPE_CHECKING:
+    import grpc
+
     from runtime.server import Service
 
 
@@ -34,13 +36,16 @@ def build(settings: OrchestratorSettings) -> Service:
     from orchestrator.relay import Legs
     from orchestrator.run import Runner
     from orchestrator.service import ReportService
+    from orchestrator.service_credentials import CredentialService
     from runtime.channels import dial
     from runtime.clock import uuid7
     from runtime.database import Database
     from runtime.server import Service
     from winnow.audit.v1.audit_service_pb2_grpc import AuditServiceStub
-    from winnow.report.v1 import report_service_pb2 as pb
-    from winnow.report.v1 import report_service_pb2_grpc as rpc
+    from winnow.ingest.v1.ingest_service_pb2_grpc import IngestServiceStub
+    from winnow.report.v1 import credential_service_pb2, report_service_pb2
+    from winnow.report.v1 import credential_service_pb2_grpc as credential_rpc
+    from winnow.report.v1 import report_service_pb2_grpc as report_rpc
 
     database = Database(settings.database_url.get_secret_value(), connections=8)
     key = settings.sealing_key.get_secret_value()
@@ -59,9 +64,18 @@ def build(settings: OrchestratorSettings) -> Service:
         key,
         outbox,
     )
-    servicer = ReportService(
-        database, Intake(database, key, settings.max_report_bytes), runner, outbox
+    reports = ReportService(
+        database,
+        Intake(database, key, settings.max_report_bytes),
+        runner,
+        outbox,
+        IngestServiceStub(channels["ingestor"]),
     )
+    credentials = CredentialService(database)
+
+    def register(server: grpc.aio.Server) -> None:
+        report_rpc.add_ReportServiceServicer_to_server(reports, server)
+        credential_rpc.add_CredentialServiceServicer_to_server(credentials, server)
 
     async def take_up() -> None:
         # No upload takes a day: older chunks without a report were cut by a crash.
@@ -76,8 +90,11 @@ def build(settings: OrchestratorSettings) -> Service:
 
     return Service(
         settings.orchestrator_listen,
-        pb.DESCRIPTOR.services_by_name["ReportService"],
-        lambda server: rpc.add_ReportServiceServicer_to_server(servicer, server),
+        (
+            report_service_pb2.DESCRIPTOR.services_by_name["ReportService"],
+            credential_service_pb2.DESCRIPTOR.services_by_name["CredentialService"],
+        ),
+        register,
         background=(outbox.run, take_up),
         close=close,
     )

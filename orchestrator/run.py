@@ -13,6 +13,7 @@ import uuid
 from typing import Any, NamedTuple
 
 import structlog
+from google.protobuf.json_format import MessageToDict
 from sqlalchemy import Connection
 
 from orchestrator import events, states, store, store_findings
@@ -251,6 +252,8 @@ class Runner:
                 happened,
                 scanner_type=detected.scanner_type,
                 parser=detected.parser,
+                dialect=detected.dialect,
+                notices=[MessageToDict(notice) for notice in read.notices],
                 records_read=read.records_read,
                 records_findings=read.findings,
                 records_merged=read.merged,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import grpc
 import structlog
 
 from orchestrator import events, states, store, store_findings
@@ -14,12 +15,17 @@ from orchestrator.intake import Intake
 from orchestrator.outbox import Outbox
 from orchestrator.run import Ended, Fresh, Runner
 from runtime import context, paging
+from runtime.channels import call
 from runtime.database import Database
-from runtime.errors import MAPPINGS, WinnowError
+from runtime.errors import MAPPINGS, WinnowError, from_rpc
+from winnow.ingest.v1.ingest_service_pb2 import ListFormatsRequest
 from winnow.report.v1 import report_service_pb2 as pb
 from winnow.report.v1 import report_service_pb2_grpc as rpc
 from winnow.report.v1.report_pb2 import Report
 from winnow.report.v1.report_progress_pb2 import ReportProgress
+
+if TYPE_CHECKING:
+    from winnow.ingest.v1.ingest_service_pb2_grpc import IngestServiceAsyncStub
 
 _REPORTS_PAGE = 50
 _FINDINGS_PAGE = 100
@@ -31,7 +37,15 @@ _AUDITED_WITHIN_SECONDS = 1.0
 class ReportService(rpc.ReportServiceServicer):
     """The gRPC face of the orchestrator."""
 
-    def __init__(self, database: Database, intake: Intake, runner: Runner, outbox: Outbox) -> None:
+    def __init__(
+        self,
+        database: Database,
+        intake: Intake,
+        runner: Runner,
+        outbox: Outbox,
+        ingestor: IngestServiceAsyncStub,
+    ) -> None:
+        self._ingestor = ingestor
         self._database = database
         self._intake = intake
         self._runner = runner
@@ -128,6 +142,15 @@ class ReportService(rpc.ReportServiceServicer):
         page, more = paging.cut(found, size)
         token = paging.encode(str(page[-1].ordinal), *query) if more else ""
         return pb.ListRejectedResponse(rejected=page, next_page_token=token)
+
+    async def ListFormats(
+        self, _request: pb.ListFormatsRequest, _context: Any
+    ) -> pb.ListFormatsResponse:
+        try:
+            known = await self._ingestor.ListFormats(ListFormatsRequest(), **call())
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc(error, "ingestor") from None
+        return pb.ListFormatsResponse(formats=known.formats)
 
     async def CancelReport(
         self, request: pb.CancelReportRequest, _context: Any

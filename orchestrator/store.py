@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
-from google.protobuf.json_format import MessageToDict
+from google.protobuf.json_format import MessageToDict, ParseDict
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from orchestrator import declaration as declared
@@ -21,6 +21,7 @@ from orchestrator.tables import outbox, raw_chunks, reports
 from runtime.clock import now
 from runtime.errors import WinnowError
 from winnow.event.v1.envelope_pb2 import Envelope
+from winnow.ingest.v1.notice_pb2 import Notice
 from winnow.report.v1.report_pb2 import (
     RecordCounts,
     Report,
@@ -267,6 +268,8 @@ def _report(row: Row[Any]) -> Report:
         sha256=bytes(row.sha256).hex(),
         size_bytes=row.size_bytes,
         parser=row.parser,
+        dialect=row.dialect,
+        notices=[ParseDict(notice, Notice()) for notice in row.notices],
         tenant_id=row.tenant_id,
         records=RecordCounts(
             read=row.records_read,

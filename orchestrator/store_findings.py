@@ -368,4 +368,8 @@ def _detail(row: Any) -> ReportFindingDetail:
         decided_by=verdict.decided_by,
         container=finding.code.container,
         triage=finding.triage,
+        package=finding.package if finding.HasField("package") else None,
+        aliases=finding.aliases,
+        more_locations=finding.code.more_locations,
+        native_id=finding.native_id,
     )

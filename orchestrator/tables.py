@@ -37,6 +37,9 @@ reports = Table(
     Column("scanner_type", Text, nullable=False),
     Column("report_format", Text, nullable=False),
     Column("parser", Text, nullable=False, server_default=""),
+    Column("dialect", Text, nullable=False, server_default=""),
+    # winnow.ingest.v1.Notice, as JSON.
+    Column("notices", JSONB, nullable=False, server_default="[]"),
     Column("source", JSONB, nullable=False),
     Column("labels", JSONB, nullable=False),
     Column("asset_key", Text, nullable=False),
@@ -86,6 +89,13 @@ findings = Table(
     Column("value_fingerprint", LargeBinary),
     # winnow.finding.v1.Finding, with its sealed evidence.
     Column("message", LargeBinary, nullable=False),
+    Index(
+        "findings_by_value",
+        "tenant_id",
+        "value_fingerprint",
+        "report_id",
+        postgresql_where=text("value_fingerprint IS NOT NULL"),
+    ),
 )
 
 rejections = Table(

@@ -64,6 +64,15 @@ def after_number(token: str, *query: object) -> int:
     return int(position)
 
 
+def after_text(token: str, *query: object) -> str:
+    """The text that `encode` put in; empty for an empty token.
+
+    Raises:
+        WinnowError: PAGE_TOKEN_INVALID if it is not ours, or of another query.
+    """
+    return _position(token, query) if token else ""
+
+
 def after_id(token: str, *query: object) -> uuid.UUID | None:
     """The id that `encode` put in; None for an empty token.
 

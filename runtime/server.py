@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import grpc
@@ -30,8 +30,8 @@ class Service:
 
     Args:
         address: where to listen, `unix:/path` or `host:port` (port 0: any free).
-        descriptor: the service's descriptor, for health and reflection.
-        register: adds the servicer to the server.
+        descriptors: of what is served, for health and reflection.
+        register: adds the servicers to the server.
         background: coroutines that run as long as the server does.
         close: awaited after the drain: channels, pools.
     """
@@ -39,7 +39,7 @@ class Service:
     def __init__(
         self,
         address: str,
-        descriptor: ServiceDescriptor,
+        descriptors: Sequence[ServiceDescriptor],
         register: Callable[[grpc.aio.Server], None],
         *,
         background: tuple[Callable[[], Awaitable[None]], ...] = (),
@@ -47,7 +47,7 @@ class Service:
     ) -> None:
         self.address = address
         self.port = 0
-        self._name = descriptor.full_name
+        self._names = [descriptor.full_name for descriptor in descriptors]
         self._register = register
         self._background = background
         self._close = close
@@ -66,7 +66,7 @@ class Service:
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection(
-            (self._name, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
+            (*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
         )
         self.port = self._server.add_insecure_port(self.address)
         await self._server.start()
@@ -88,7 +88,7 @@ class Service:
         _log.info("service.stopped", status="stopped")
 
     async def _say(self, status: int) -> None:
-        for name in ("", self._name):
+        for name in ("", *self._names):
             await self._health.set(name, status)
 
     async def run(self) -> None:

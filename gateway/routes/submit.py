@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 
 from gateway import answers, docs
 from gateway.backends import ORCHESTRATOR, backends, calling
+from gateway.encoding import gunzip
 from gateway.envelope import Body
 from gateway.query import unknown
 from gateway.translate import to_json
@@ -31,6 +32,8 @@ MEDIA_TYPES = (
     "application/x-ndjson",
     "application/octet-stream",
     "application/sarif+json",
+    "application/gzip",
+    "text/csv",
     "application/x-www-form-urlencoded",
 )
 _OWN = ("scanner_type", "report_format")
@@ -139,8 +142,12 @@ async def _batched(pieces: AsyncIterator[bytes] | Body) -> AsyncIterator[bytes]:
 
 
 async def _bounded(request: Request, limit: int) -> AsyncIterator[bytes]:
+    """The body, expanded if it is compressed: the limit is one on what is read."""
     size = 0
-    async for chunk in request.stream():
+    chunks: AsyncIterator[bytes] = request.stream()
+    if request.headers.get("content-encoding", "").strip().lower() == "gzip":
+        chunks = gunzip(chunks)
+    async for chunk in chunks:
         size += len(chunk)
         if size > limit:
             raise _too_large(limit)
@@ -162,10 +169,8 @@ def _check_headers(request: Request, limit: int) -> None:
     if media_type and media_type not in MEDIA_TYPES:
         raise HTTPException(415, f"Content-Type must be one of: {', '.join(MEDIA_TYPES)}")
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding != "identity":
-        raise HTTPException(
-            415, "compressed bodies are not read; send the report without Content-Encoding"
-        )
+    if encoding not in ("identity", "gzip"):
+        raise HTTPException(415, "of content encodings only gzip is read")
     length = request.headers.get("content-length", "")
     if length.isdigit() and int(length) > limit:
         raise _too_large(limit)

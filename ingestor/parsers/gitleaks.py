@@ -1,18 +1,17 @@
 """gitleaks 8: an array of findings (gitleaks, report/finding.go).
 
-Author, e-mail and link are read by nobody downstream and stay in the raw
-report only.
+Author, e-mail and link are known and not read: they stay in the raw report only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
-import msgspec
-
+from ingestor.dialect import Dialect, Exact
 from ingestor.framing import Source
-from ingestor.parsers._base import Parser, signs, unescaped_keys
-from ingestor.records import Record, read, state_of
+from ingestor.parsers._base import Parser, each, signs, unescaped_keys
+from ingestor.records import Record, state_of
 from winnow.finding.v1 import finding_pb2 as pb
 from winnow.ingest.v1.rejected_pb2 import Rejected
 
@@ -31,7 +30,7 @@ _KEYS = {
 }
 
 
-class _Finding(msgspec.Struct, gc=False):
+class _Finding(Exact):
     RuleID: str
     File: str
     Description: str | None = None
@@ -48,11 +47,15 @@ class _Finding(msgspec.Struct, gc=False):
     Message: str | None = None
     Tags: list[str] | None = None
     Fingerprint: str | None = None
+    Author: Any = None
+    Email: Any = None
+    Link: Any = None
+    Fragment: Any = None
 
 
 # Not "File" or "Description": other tools' log lines have these too.
 _SIGNS = signs(_KEYS - {b"File", b"Description", b"Entropy"})
-_DECODER = msgspec.json.Decoder(_Finding)
+_DIALECT = Dialect(_Finding, expected=("StartLine", "Match", "Secret"))
 
 
 def _sniff(head: bytes, _name: str) -> float:
@@ -100,16 +103,8 @@ def _record(found: _Finding, raw: bytes) -> Record:
 
 
 def _parse(source: Source) -> Iterator[Record | Rejected]:
-    for raw in source.records(_SIGNS):
-        if isinstance(raw, Rejected):
-            yield raw
-            continue
-        found = read(_DECODER, raw)
-        if isinstance(found, _Finding):
-            yield _record(found, raw)
-        elif found is not None:
-            found.at_byte = source.at_byte()
-            yield found
+    source.dialect = "gitleaks 8"
+    return each(source, source.records(_SIGNS), _DIALECT, _record)
 
 
 PARSER = Parser(

@@ -12,20 +12,21 @@ from collections.abc import Iterator
 
 import msgspec
 
+from ingestor.dialect import Dialect
 from ingestor.framing import Source
 from ingestor.parsers._base import Parser, unescaped_keys
 from ingestor.parsers._sarif_model import Artifact, BaseUri, Result, Tool, VersionControl
 from ingestor.parsers._sarif_result import Run
 from ingestor.reading import Malformed
-from ingestor.records import Record, read, reject
+from ingestor.records import Record, reject
 from winnow.ingest.v1.rejected_pb2 import Rejected
 
 _MAX_HELD = 16 << 20  # bytes of results before their run's end
 _MAX_ARTIFACTS = 200_000
 
-_RESULT = msgspec.json.Decoder(Result)
-_TOOL = msgspec.json.Decoder(Tool)
-_ARTIFACT = msgspec.json.Decoder(Artifact)
+_RESULT = Dialect(Result)
+_TOOL = Dialect(Tool)
+_ARTIFACT = Dialect(Artifact)
 _BASE_URIS = msgspec.json.Decoder(dict[str, BaseUri])
 _VERSION_CONTROL = msgspec.json.Decoder(list[VersionControl])
 
@@ -53,6 +54,7 @@ class _Reader:
         Raises:
             Malformed: something else stands behind it.
         """
+        self._source.shape = "object"
         yield from self._document()
         while self._source.peek():
             at_byte, number = self._source.offset(), self._number
@@ -116,7 +118,9 @@ class _Reader:
         source = self._source
         if name == "artifacts" and source.peek() == b"[":
             for raw in source.elements():
-                artifact = None if isinstance(raw, Rejected) else read(_ARTIFACT, raw)
+                artifact = (
+                    None if isinstance(raw, Rejected) else _ARTIFACT.read(raw, source.notices)
+                )
                 if len(run.artifacts) < _MAX_ARTIFACTS:
                     run.artifacts.append(artifact if isinstance(artifact, Artifact) else Artifact())
         elif name in ("tool", "originalUriBaseIds", "versionControlProvenance"):
@@ -125,7 +129,7 @@ class _Reader:
                 return
             with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 if name == "tool":
-                    tool = read(_TOOL, raw)
+                    tool = _TOOL.read(raw, source.notices)
                     if isinstance(tool, Tool):
                         run.set_tool(tool)
                         source.tool = source.tool or tool.driver.name or ""
@@ -136,13 +140,14 @@ class _Reader:
         else:
             source.skip()
 
-    @staticmethod
-    def _read(run: Run, held: list[tuple[bytes | Rejected, int]]) -> Iterator[Record | Rejected]:
+    def _read(
+        self, run: Run, held: list[tuple[bytes | Rejected, int]]
+    ) -> Iterator[Record | Rejected]:
         for raw, at_byte in held:
             if isinstance(raw, Rejected):
                 yield raw
                 continue
-            found = read(_RESULT, raw)
+            found = _RESULT.read(raw, self._source.notices)
             if isinstance(found, Result):
                 yield run.record(found, bytes(raw))
             elif found is not None:

@@ -14,11 +14,10 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-import msgspec
-
+from ingestor.dialect import Dialect, Exact
 from ingestor.framing import Source
 from ingestor.parsers._base import Parser, signs, unescaped_keys
-from ingestor.records import Record, read, reject, state_of
+from ingestor.records import Record, reject, state_of
 from winnow.finding.v1 import finding_pb2 as pb
 from winnow.ingest.v1.rejected_pb2 import Rejected
 
@@ -46,11 +45,11 @@ _CONTAINERS = (
 )
 
 
-class _Metadata(msgspec.Struct, gc=False):
+class _Metadata(Exact):
     Data: dict[str, dict[str, Any] | None]
 
 
-class _Finding(msgspec.Struct, gc=False):
+class _Finding(Exact):
     SourceMetadata: _Metadata
     DetectorName: str
     Raw: str | None = None
@@ -66,10 +65,12 @@ class _Finding(msgspec.Struct, gc=False):
     Redacted: str | None = None
     ExtraData: dict[str, Any] | None = None
     SecretParts: dict[str, Any] | None = None
+    SourceID: Any = None
+    StructuredData: Any = None
 
 
 _SIGNS = signs(_KEYS - {b"Verified"})
-_DECODER = msgspec.json.Decoder(_Finding)
+_DIALECT = Dialect(_Finding, expected=("Raw", "Verified", "SourceName"))
 
 
 def _sniff(head: bytes, _name: str) -> float:
@@ -236,7 +237,7 @@ def _parse(source: Source) -> Iterator[Record | Rejected]:
         if isinstance(raw, Rejected):
             yield raw
             continue
-        found = read(_DECODER, raw)
+        found = _DIALECT.read(raw, source.notices)
         if isinstance(found, _Finding):
             data = found.SourceMetadata.Data
             if len(data) == 1:

@@ -194,12 +194,12 @@ async def stack() -> AsyncIterator[Stack]:
     audit = Audit(reports)
     orchestrator = Service(
         "127.0.0.1:0",
-        report_service_pb2.DESCRIPTOR.services_by_name["ReportService"],
+        [report_service_pb2.DESCRIPTOR.services_by_name["ReportService"]],
         lambda server: report_service_pb2_grpc.add_ReportServiceServicer_to_server(reports, server),
     )
     audit_log = Service(
         "127.0.0.1:0",
-        audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"],
+        [audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"]],
         lambda server: audit_service_pb2_grpc.add_AuditServiceServicer_to_server(audit, server),
     )
     await orchestrator.start()

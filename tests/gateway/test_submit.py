@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -85,9 +86,30 @@ async def test_media_types_that_are_read(client: httpx.AsyncClient, media_type: 
     assert answer.status_code == 201
 
 
+async def test_compressed_bodies_are_expanded(client: httpx.AsyncClient, reports: Any) -> None:
+    headers = {"content-encoding": "gzip"}
+    packed = gzip.compress(b'{"report": [1], "labels":') + gzip.compress(b' {"a": "b"}}')
+    assert (await client.post("/reports", content=packed, headers=headers)).status_code == 201
+    assert reports.uploads[-1].data == b"[1]"
+    assert dict(reports.uploads[-1].end.declaration.labels) == {"a": "b"}
+    for damaged in (packed[:-9], RAW, packed[:30] + b"\0" * 30):
+        answer = await client.post("/reports", content=damaged, headers=headers)
+        assert answer.status_code == 400
+        assert answer.json()["field"] == "Content-Encoding"
+
+
+async def test_a_compressed_body_is_bounded_by_what_it_expands_to(
+    client: httpx.AsyncClient,
+) -> None:
+    bomb = gzip.compress(b"[" + b" " * (64 << 20) + b"]")
+    assert len(bomb) < 100_000
+    answer = await client.post("/reports", content=bomb, headers={"content-encoding": "gzip"})
+    assert answer.status_code == 413
+
+
 @pytest.mark.parametrize(
     "headers",
-    [{"content-type": "multipart/form-data"}, {"content-encoding": "gzip"}],
+    [{"content-type": "multipart/form-data"}, {"content-encoding": "br"}],
 )
 async def test_other_media_types_and_encodings_are_refused(
     client: httpx.AsyncClient, headers: dict[str, str]

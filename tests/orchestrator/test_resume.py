@@ -191,7 +191,7 @@ async def started(rig: Rig, database_url: str) -> AsyncIterator[Rig]:
     async with AsyncExitStack() as stack:
         addresses = {}
         for name, (descriptor, register) in peers.items():
-            peer = Service("127.0.0.1:0", descriptor, register)
+            peer = Service("127.0.0.1:0", [descriptor], register)
             address, _ = await stack.enter_async_context(serving(peer))
             addresses[f"{name}_address"] = address
         given = settings(orchestrator.app.OrchestratorSettings, database_url, **addresses)

@@ -55,7 +55,7 @@ def service(handlers: Any, **more: Any) -> Service:
     """A service with these handlers, on a free port."""
     return Service(
         "127.0.0.1:0",
-        DESCRIPTOR,
+        [DESCRIPTOR],
         lambda server: rpc.add_AuditServiceServicer_to_server(handlers, server),
         **more,
     )

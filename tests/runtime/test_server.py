@@ -107,13 +107,13 @@ async def test_background_work_begins_again_after_a_failure(
 
 async def test_a_socket_file(tmp_path: Path) -> None:
     address = f"unix:{tmp_path / 'socket'}"
-    made = Service(address, DESCRIPTOR, lambda server: None)
+    made = Service(address, [DESCRIPTOR], lambda server: None)
     async with serving(made) as (_, channel):
         assert await healthy(channel)
 
 
 async def test_an_address_in_use(peer: Peer) -> None:
-    made = Service(peer.address, DESCRIPTOR, lambda server: None)
+    made = Service(peer.address, [DESCRIPTOR], lambda server: None)
     with pytest.raises(RuntimeError, match=r"[Ff]ailed to bind"):
         await made.start()
     await made.stop(0)

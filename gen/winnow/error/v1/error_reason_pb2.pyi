@@ -86,6 +86,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """An event id was appended before with other content. Metadata: `event_id`. Retry: no."""
     ERROR_REASON_STREAM_CUT_SHORT: _ErrorReason.ValueType  # 23
     """A stream ended without its summary: the peer was cut short. Metadata: `service`. Retry: yes."""
+    ERROR_REASON_FORMAT_AMBIGUOUS: _ErrorReason.ValueType  # 24
+    """The content fits several formats equally well. Metadata: `candidates`.
+    Declare one of them as scanner_type. Retry: no.
+    """
+    ERROR_REASON_CREDENTIAL_NOT_FOUND: _ErrorReason.ValueType  # 25
+    """No credential has this fingerprint. Metadata: `fingerprint`. Retry: no."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Machine-readable reason of an error. "Retry" says whether the same call can
@@ -154,4 +160,10 @@ ERROR_REASON_EVENT_CONFLICT: ErrorReason.ValueType  # 22
 """An event id was appended before with other content. Metadata: `event_id`. Retry: no."""
 ERROR_REASON_STREAM_CUT_SHORT: ErrorReason.ValueType  # 23
 """A stream ended without its summary: the peer was cut short. Metadata: `service`. Retry: yes."""
+ERROR_REASON_FORMAT_AMBIGUOUS: ErrorReason.ValueType  # 24
+"""The content fits several formats equally well. Metadata: `candidates`.
+Declare one of them as scanner_type. Retry: no.
+"""
+ERROR_REASON_CREDENTIAL_NOT_FOUND: ErrorReason.ValueType  # 25
+"""No credential has this fingerprint. Metadata: `fingerprint`. Retry: no."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -150,6 +150,11 @@ class _ValueStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ValueState
     """The scanner redacted it: no fingerprint of the value exists."""
     VALUE_STATE_ABSENT: _ValueState.ValueType  # 3
     """The format carries no value."""
+    VALUE_STATE_DIGEST: _ValueState.ValueType  # 4
+    """The report carries an unkeyed digest of the value, and not the value. The
+    digest became the keyed fingerprints, which equal those of the value itself,
+    and was dropped.
+    """
 
 class ValueState(_ValueState, metaclass=_ValueStateEnumTypeWrapper):
     """What the report carried of the credential's value."""
@@ -162,6 +167,11 @@ VALUE_STATE_REDACTED: ValueState.ValueType  # 2
 """The scanner redacted it: no fingerprint of the value exists."""
 VALUE_STATE_ABSENT: ValueState.ValueType  # 3
 """The format carries no value."""
+VALUE_STATE_DIGEST: ValueState.ValueType  # 4
+"""The report carries an unkeyed digest of the value, and not the value. The
+digest became the keyed fingerprints, which equal those of the value itself,
+and was dropped.
+"""
 Global___ValueState: _TypeAlias = ValueState  # noqa: Y015
 
 class _Triage:
@@ -431,7 +441,7 @@ class Finding(_message.Message):
     """Masked form, safe to show: at most a provider's public prefix and the length."""
     value_fingerprint: _builtins.bytes
     """HMAC-SHA-256 (32 bytes) of the canonical value: one credential over tools
-    and time. Empty unless value_state is PRESENT.
+    and time. Empty unless value_state is PRESENT or DIGEST.
     """
     place_fingerprint: _builtins.bytes
     """HMAC-SHA-256 of canonical value and normalised path. Empty as above."""

@@ -22,17 +22,18 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from winnow.finding.v1 import finding_pb2 as winnow_dot_finding_dot_v1_dot_finding__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dwinnow/ingest/v1/format.proto\x12\x10winnow.ingest.v1\"z\n\x06\x46ormat\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n\x07version\x18\x02 \x01(\tR\x07version\x12\x14\n\x05title\x18\x03 \x01(\tR\x05title\x12\x18\n\x07\x61liases\x18\x04 \x03(\tR\x07\x61liases\x12\x16\n\x06shapes\x18\x05 \x03(\tR\x06shapes\"\x95\x01\n\x0e\x44\x65tectedFormat\x12!\n\x0cscanner_type\x18\x01 \x01(\tR\x0bscannerType\x12\x16\n\x06parser\x18\x02 \x01(\tR\x06parser\x12\x1e\n\nconfidence\x18\x03 \x01(\x02R\nconfidence\x12\x14\n\x05shape\x18\x04 \x01(\tR\x05shape\x12\x12\n\x04tool\x18\x05 \x01(\tR\x04toolb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dwinnow/ingest/v1/format.proto\x12\x10winnow.ingest.v1\x1a\x1fwinnow/finding/v1/finding.proto\"\x84\x02\n\x06\x46ormat\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n\x07version\x18\x02 \x01(\tR\x07version\x12\x14\n\x05title\x18\x03 \x01(\tR\x05title\x12\x18\n\x07\x61liases\x18\x04 \x03(\tR\x07\x61liases\x12\x16\n\x06shapes\x18\x05 \x03(\tR\x06shapes\x12\x1a\n\x08versions\x18\x06 \x01(\tR\x08versions\x12 \n\x0bincremental\x18\x07 \x01(\x08R\x0bincremental\x12\x34\n\x05kinds\x18\x08 \x03(\x0e\x32\x1e.winnow.finding.v1.FindingKindR\x05kinds\x12\x14\n\x05notes\x18\t \x01(\tR\x05notes\"\xaf\x01\n\x0e\x44\x65tectedFormat\x12!\n\x0cscanner_type\x18\x01 \x01(\tR\x0bscannerType\x12\x16\n\x06parser\x18\x02 \x01(\tR\x06parser\x12\x1e\n\nconfidence\x18\x03 \x01(\x02R\nconfidence\x12\x14\n\x05shape\x18\x04 \x01(\tR\x05shape\x12\x12\n\x04tool\x18\x05 \x01(\tR\x04tool\x12\x18\n\x07\x64ialect\x18\x06 \x01(\tR\x07\x64ialectb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'winnow.ingest.v1.format_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FORMAT']._serialized_start=51
-  _globals['_FORMAT']._serialized_end=173
-  _globals['_DETECTEDFORMAT']._serialized_start=176
-  _globals['_DETECTEDFORMAT']._serialized_end=325
+  _globals['_FORMAT']._serialized_start=85
+  _globals['_FORMAT']._serialized_end=345
+  _globals['_DETECTEDFORMAT']._serialized_start=348
+  _globals['_DETECTEDFORMAT']._serialized_end=523
 # @@protoc_insertion_point(module_scope)

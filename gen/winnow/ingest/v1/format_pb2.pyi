@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from winnow.finding.v1 import finding_pb2 as _finding_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -29,12 +30,24 @@ class Format(_message.Message):
     TITLE_FIELD_NUMBER: _builtins.int
     ALIASES_FIELD_NUMBER: _builtins.int
     SHAPES_FIELD_NUMBER: _builtins.int
+    VERSIONS_FIELD_NUMBER: _builtins.int
+    INCREMENTAL_FIELD_NUMBER: _builtins.int
+    KINDS_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Scanner type as submitters write it, e.g. "trufflehog"."""
     version: _builtins.str
     """Raised whenever the parser's output changes for the same bytes."""
     title: _builtins.str
     """Name for people, e.g. "TruffleHog v3"."""
+    versions: _builtins.str
+    """Versions of the tool whose reports it reads, for people, e.g. "8.0 to 8.30"."""
+    incremental: _builtins.bool
+    """Whether it is read from front to back in flat memory; otherwise a report is
+    held whole, under a limit.
+    """
+    notes: _builtins.str
+    """What is special about reading it, for people; may be empty."""
     @_builtins.property
     def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Other scanner types that mean this format."""
@@ -42,6 +55,10 @@ class Format(_message.Message):
     @_builtins.property
     def shapes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Shapes it reads, for people, e.g. "NDJSON", "array"."""
+
+    @_builtins.property
+    def kinds(self) -> _containers.RepeatedScalarFieldContainer[_finding_pb2.FindingKind.ValueType]:
+        """Kinds of finding that it carries."""
 
     def __init__(
         self,
@@ -51,10 +68,14 @@ class Format(_message.Message):
         title: _builtins.str = ...,
         aliases: _abc.Iterable[_builtins.str] | None = ...,
         shapes: _abc.Iterable[_builtins.str] | None = ...,
+        versions: _builtins.str = ...,
+        incremental: _builtins.bool = ...,
+        kinds: _abc.Iterable[_finding_pb2.FindingKind.ValueType] | None = ...,
+        notes: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "id", b"id", "shapes", b"shapes", "title", b"title", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "id", b"id", "incremental", b"incremental", "kinds", b"kinds", "notes", b"notes", "shapes", b"shapes", "title", b"title", "version", b"version", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -71,6 +92,7 @@ class DetectedFormat(_message.Message):
     CONFIDENCE_FIELD_NUMBER: _builtins.int
     SHAPE_FIELD_NUMBER: _builtins.int
     TOOL_FIELD_NUMBER: _builtins.int
+    DIALECT_FIELD_NUMBER: _builtins.int
     scanner_type: _builtins.str
     """The format's id: the report's scanner_type from here on."""
     parser: _builtins.str
@@ -81,6 +103,10 @@ class DetectedFormat(_message.Message):
     """Shape as found: "array", "ndjson", "object", "empty"."""
     tool: _builtins.str
     """Tool that wrote the report, where the format tells it apart (SARIF driver)."""
+    dialect: _builtins.str
+    """Dialect of the format, with a guess of the tool's version, for people, e.g.
+    "gitleaks 8.19 or newer". Empty if the format has one only.
+    """
     def __init__(
         self,
         *,
@@ -89,10 +115,11 @@ class DetectedFormat(_message.Message):
         confidence: _builtins.float = ...,
         shape: _builtins.str = ...,
         tool: _builtins.str = ...,
+        dialect: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["confidence", b"confidence", "parser", b"parser", "scanner_type", b"scanner_type", "shape", b"shape", "tool", b"tool"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confidence", b"confidence", "dialect", b"dialect", "parser", b"parser", "scanner_type", b"scanner_type", "shape", b"shape", "tool", b"tool"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from winnow.finding.v1 import finding_batch_pb2 as _finding_batch_pb2
 from winnow.ingest.v1 import format_pb2 as _format_pb2
+from winnow.ingest.v1 import notice_pb2 as _notice_pb2
 from winnow.ingest.v1 import rejected_pb2 as _rejected_pb2
 import builtins as _builtins
 import sys
@@ -104,6 +105,7 @@ class IngestSummary(_message.Message):
     MERGED_FIELD_NUMBER: _builtins.int
     REJECTED_FIELD_NUMBER: _builtins.int
     BYTES_READ_FIELD_NUMBER: _builtins.int
+    NOTICES_FIELD_NUMBER: _builtins.int
     records_read: _builtins.int
     """Records in the report."""
     findings: _builtins.int
@@ -114,6 +116,10 @@ class IngestSummary(_message.Message):
     """Records that could not be read."""
     bytes_read: _builtins.int
     """Bytes read."""
+    @_builtins.property
+    def notices(self) -> _containers.RepeatedCompositeFieldContainer[_notice_pb2.Notice]:
+        """What else is to be said about the report, by kind and field; at most 64."""
+
     def __init__(
         self,
         *,
@@ -122,10 +128,11 @@ class IngestSummary(_message.Message):
         merged: _builtins.int = ...,
         rejected: _builtins.int = ...,
         bytes_read: _builtins.int = ...,
+        notices: _abc.Iterable[_notice_pb2.Notice] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_read", b"bytes_read", "findings", b"findings", "merged", b"merged", "records_read", b"records_read", "rejected", b"rejected"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_read", b"bytes_read", "findings", b"findings", "merged", b"merged", "notices", b"notices", "records_read", b"records_read", "rejected", b"rejected"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -60,8 +60,8 @@ class IngestServiceServicer:
         The response begins before the request ends: a caller must read while it
         writes (a caller that only writes blocks at about 6 MiB).
 
-        Errors: STREAM_PROTOCOL, SCANNER_UNKNOWN, FORMAT_UNKNOWN, SCANNER_MISMATCH,
-        REPORT_MALFORMED, REPORT_TOO_LARGE, PARSER_CHANGED.
+        Errors: STREAM_PROTOCOL, SCANNER_UNKNOWN, FORMAT_UNKNOWN, FORMAT_AMBIGUOUS,
+        SCANNER_MISMATCH, REPORT_MALFORMED, REPORT_TOO_LARGE, PARSER_CHANGED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -42,8 +42,8 @@ class IngestServiceStub:
     The response begins before the request ends: a caller must read while it
     writes (a caller that only writes blocks at about 6 MiB).
 
-    Errors: STREAM_PROTOCOL, SCANNER_UNKNOWN, FORMAT_UNKNOWN, SCANNER_MISMATCH,
-    REPORT_MALFORMED, REPORT_TOO_LARGE, PARSER_CHANGED.
+    Errors: STREAM_PROTOCOL, SCANNER_UNKNOWN, FORMAT_UNKNOWN, FORMAT_AMBIGUOUS,
+    SCANNER_MISMATCH, REPORT_MALFORMED, REPORT_TOO_LARGE, PARSER_CHANGED.
     """
     ListFormats: _grpc.UnaryUnaryMultiCallable[_ingest_service_pb2.ListFormatsRequest, _ingest_service_pb2.ListFormatsResponse]
     """Lists the formats that this build reads."""
@@ -62,8 +62,8 @@ class IngestServiceAsyncStub(IngestServiceStub):
     The response begins before the request ends: a caller must read while it
     writes (a caller that only writes blocks at about 6 MiB).
 
-    Errors: STREAM_PROTOCOL, SCANNER_UNKNOWN, FORMAT_UNKNOWN, SCANNER_MISMATCH,
-    REPORT_MALFORMED, REPORT_TOO_LARGE, PARSER_CHANGED.
+    Errors: STREAM_PROTOCOL, SCANNER_UNKNOWN, FORMAT_UNKNOWN, FORMAT_AMBIGUOUS,
+    SCANNER_MISMATCH, REPORT_MALFORMED, REPORT_TOO_LARGE, PARSER_CHANGED.
     """
     ListFormats: _aio.UnaryUnaryMultiCallable[_ingest_service_pb2.ListFormatsRequest, _ingest_service_pb2.ListFormatsResponse]  # type: ignore[assignment]
     """Lists the formats that this build reads."""
@@ -85,8 +85,8 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
         The response begins before the request ends: a caller must read while it
         writes (a caller that only writes blocks at about 6 MiB).
 
-        Errors: STREAM_PROTOCOL, SCANNER_UNKNOWN, FORMAT_UNKNOWN, SCANNER_MISMATCH,
-        REPORT_MALFORMED, REPORT_TOO_LARGE, PARSER_CHANGED.
+        Errors: STREAM_PROTOCOL, SCANNER_UNKNOWN, FORMAT_UNKNOWN, FORMAT_AMBIGUOUS,
+        SCANNER_MISMATCH, REPORT_MALFORMED, REPORT_TOO_LARGE, PARSER_CHANGED.
         """
 
     @_abc_1.abstractmethod

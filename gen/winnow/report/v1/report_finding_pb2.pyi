@@ -164,6 +164,10 @@ class ReportFindingDetail(_message.Message):
     DECIDED_BY_FIELD_NUMBER: _builtins.int
     CONTAINER_FIELD_NUMBER: _builtins.int
     TRIAGE_FIELD_NUMBER: _builtins.int
+    PACKAGE_FIELD_NUMBER: _builtins.int
+    ALIASES_FIELD_NUMBER: _builtins.int
+    MORE_LOCATIONS_FIELD_NUMBER: _builtins.int
+    NATIVE_ID_FIELD_NUMBER: _builtins.int
     ordinal: _builtins.int
     """Position in the report, from 0."""
     tool: _builtins.str
@@ -188,6 +192,8 @@ class ReportFindingDetail(_message.Message):
     """What holds the file: image and layer, archive member, page; may be empty."""
     triage: _finding_pb2.Triage.ValueType
     """A human decision that the report itself carries (a suppression, a label)."""
+    native_id: _builtins.str
+    """The scanner's own identity of the finding; may be empty."""
     @_builtins.property
     def raw_metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The scanner's own allowlisted fields."""
@@ -199,6 +205,18 @@ class ReportFindingDetail(_message.Message):
     @_builtins.property
     def inputs(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Digests of what the verdict was made from."""
+
+    @_builtins.property
+    def package(self) -> _finding_pb2.PackageSubject:
+        """The component, for findings about one."""
+
+    @_builtins.property
+    def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Other names of the same thing (CVE, CWE)."""
+
+    @_builtins.property
+    def more_locations(self) -> _containers.RepeatedCompositeFieldContainer[_finding_pb2.Location]:
+        """Further places of the same finding."""
 
     def __init__(
         self,
@@ -218,10 +236,14 @@ class ReportFindingDetail(_message.Message):
         decided_by: _builtins.str = ...,
         container: _builtins.str = ...,
         triage: _finding_pb2.Triage.ValueType = ...,
+        package: _finding_pb2.PackageSubject | None = ...,
+        aliases: _abc.Iterable[_builtins.str] | None = ...,
+        more_locations: _abc.Iterable[_finding_pb2.Location] | None = ...,
+        native_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["package", b"package"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "decided_by", b"decided_by", "end_line", b"end_line", "evidence", b"evidence", "inputs", b"inputs", "occurrence_fingerprint", b"occurrence_fingerprint", "ordinal", b"ordinal", "place_fingerprint", b"place_fingerprint", "raw_metadata", b"raw_metadata", "rule_name", b"rule_name", "severity", b"severity", "tool", b"tool", "triage", b"triage", "value_fingerprint", b"value_fingerprint", "value_state", b"value_state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "container", b"container", "decided_by", b"decided_by", "end_line", b"end_line", "evidence", b"evidence", "inputs", b"inputs", "more_locations", b"more_locations", "native_id", b"native_id", "occurrence_fingerprint", b"occurrence_fingerprint", "ordinal", b"ordinal", "package", b"package", "place_fingerprint", b"place_fingerprint", "raw_metadata", b"raw_metadata", "rule_name", b"rule_name", "severity", b"severity", "tool", b"tool", "triage", b"triage", "value_fingerprint", b"value_fingerprint", "value_state", b"value_state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

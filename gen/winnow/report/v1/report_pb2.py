@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from winnow.ingest.v1 import notice_pb2 as winnow_dot_ingest_dot_v1_dot_notice__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dwinnow/report/v1/report.proto\x12\x10winnow.report.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"n\n\x0cReportSource\x12\x1e\n\nrepository\x18\x01 \x01(\tR\nrepository\x12\x10\n\x03ref\x18\x02 \x01(\tR\x03ref\x12\x16\n\x06\x63ommit\x18\x03 \x01(\tR\x06\x63ommit\x12\x14\n\x05image\x18\x04 \x01(\tR\x05image\"r\n\x0cRecordCounts\x12\x12\n\x04read\x18\x01 \x01(\x04R\x04read\x12\x1a\n\x08\x66indings\x18\x02 \x01(\x04R\x08\x66indings\x12\x16\n\x06merged\x18\x03 \x01(\x04R\x06merged\x12\x1a\n\x08rejected\x18\x04 \x01(\x04R\x08rejected\"K\n\x0bRiskSummary\x12\x12\n\x04high\x18\x01 \x01(\x04R\x04high\x12\x16\n\x06medium\x18\x02 \x01(\x04R\x06medium\x12\x10\n\x03low\x18\x03 \x01(\x04R\x03low\"?\n\x0bReportError\x12\x16\n\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n\x07message\x18\x02 \x01(\tR\x07message\"\xba\x06\n\x06Report\x12\x1b\n\treport_id\x18\x01 \x01(\tR\x08reportId\x12\x36\n\x06status\x18\x02 \x01(\x0e\x32\x1e.winnow.report.v1.ReportStatusR\x06status\x12!\n\x0cscanner_type\x18\x03 \x01(\tR\x0bscannerType\x12#\n\rreport_format\x18\x04 \x01(\tR\x0creportFormat\x12\x39\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x39\n\nupdated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tupdatedAt\x12;\n\x0b\x66inished_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nfinishedAt\x12\x37\n\x07summary\x18\x08 \x01(\x0b\x32\x1d.winnow.report.v1.RiskSummaryR\x07summary\x12\x38\n\x07records\x18\t \x01(\x0b\x32\x1e.winnow.report.v1.RecordCountsR\x07records\x12\x33\n\x05\x65rror\x18\n \x01(\x0b\x32\x1d.winnow.report.v1.ReportErrorR\x05\x65rror\x12\x36\n\x06source\x18\x0b \x01(\x0b\x32\x1e.winnow.report.v1.ReportSourceR\x06source\x12<\n\x06labels\x18\x0c \x03(\x0b\x32$.winnow.report.v1.Report.LabelsEntryR\x06labels\x12\x1b\n\tasset_key\x18\r \x01(\tR\x08\x61ssetKey\x12\x16\n\x06sha256\x18\x0e \x01(\tR\x06sha256\x12\x1d\n\nsize_bytes\x18\x0f \x01(\x04R\tsizeBytes\x12\x16\n\x06parser\x18\x10 \x01(\tR\x06parser\x12\x1b\n\ttenant_id\x18\x11 \x01(\tR\x08tenantId\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01*\xb3\x01\n\x0cReportStatus\x12\x1d\n\x19REPORT_STATUS_UNSPECIFIED\x10\x00\x12\x19\n\x15REPORT_STATUS_CREATED\x10\x01\x12\x1a\n\x16REPORT_STATUS_INGESTED\x10\x02\x12\x1c\n\x18REPORT_STATUS_PROCESSING\x10\x03\x12\x16\n\x12REPORT_STATUS_DONE\x10\x04\x12\x17\n\x13REPORT_STATUS_ERROR\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dwinnow/report/v1/report.proto\x12\x10winnow.report.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dwinnow/ingest/v1/notice.proto\"n\n\x0cReportSource\x12\x1e\n\nrepository\x18\x01 \x01(\tR\nrepository\x12\x10\n\x03ref\x18\x02 \x01(\tR\x03ref\x12\x16\n\x06\x63ommit\x18\x03 \x01(\tR\x06\x63ommit\x12\x14\n\x05image\x18\x04 \x01(\tR\x05image\"r\n\x0cRecordCounts\x12\x12\n\x04read\x18\x01 \x01(\x04R\x04read\x12\x1a\n\x08\x66indings\x18\x02 \x01(\x04R\x08\x66indings\x12\x16\n\x06merged\x18\x03 \x01(\x04R\x06merged\x12\x1a\n\x08rejected\x18\x04 \x01(\x04R\x08rejected\"K\n\x0bRiskSummary\x12\x12\n\x04high\x18\x01 \x01(\x04R\x04high\x12\x16\n\x06medium\x18\x02 \x01(\x04R\x06medium\x12\x10\n\x03low\x18\x03 \x01(\x04R\x03low\"?\n\x0bReportError\x12\x16\n\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n\x07message\x18\x02 \x01(\tR\x07message\"\x88\x07\n\x06Report\x12\x1b\n\treport_id\x18\x01 \x01(\tR\x08reportId\x12\x36\n\x06status\x18\x02 \x01(\x0e\x32\x1e.winnow.report.v1.ReportStatusR\x06status\x12!\n\x0cscanner_type\x18\x03 \x01(\tR\x0bscannerType\x12#\n\rreport_format\x18\x04 \x01(\tR\x0creportFormat\x12\x39\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x39\n\nupdated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tupdatedAt\x12;\n\x0b\x66inished_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nfinishedAt\x12\x37\n\x07summary\x18\x08 \x01(\x0b\x32\x1d.winnow.report.v1.RiskSummaryR\x07summary\x12\x38\n\x07records\x18\t \x01(\x0b\x32\x1e.winnow.report.v1.RecordCountsR\x07records\x12\x33\n\x05\x65rror\x18\n \x01(\x0b\x32\x1d.winnow.report.v1.ReportErrorR\x05\x65rror\x12\x36\n\x06source\x18\x0b \x01(\x0b\x32\x1e.winnow.report.v1.ReportSourceR\x06source\x12<\n\x06labels\x18\x0c \x03(\x0b\x32$.winnow.report.v1.Report.LabelsEntryR\x06labels\x12\x1b\n\tasset_key\x18\r \x01(\tR\x08\x61ssetKey\x12\x16\n\x06sha256\x18\x0e \x01(\tR\x06sha256\x12\x1d\n\nsize_bytes\x18\x0f \x01(\x04R\tsizeBytes\x12\x16\n\x06parser\x18\x10 \x01(\tR\x06parser\x12\x1b\n\ttenant_id\x18\x11 \x01(\tR\x08tenantId\x12\x18\n\x07\x64ialect\x18\x12 \x01(\tR\x07\x64ialect\x12\x32\n\x07notices\x18\x13 \x03(\x0b\x32\x18.winnow.ingest.v1.NoticeR\x07notices\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01*\xb3\x01\n\x0cReportStatus\x12\x1d\n\x19REPORT_STATUS_UNSPECIFIED\x10\x00\x12\x19\n\x15REPORT_STATUS_CREATED\x10\x01\x12\x1a\n\x16REPORT_STATUS_INGESTED\x10\x02\x12\x1c\n\x18REPORT_STATUS_PROCESSING\x10\x03\x12\x16\n\x12REPORT_STATUS_DONE\x10\x04\x12\x17\n\x13REPORT_STATUS_ERROR\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,18 +35,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_REPORT_LABELSENTRY']._loaded_options = None
   _globals['_REPORT_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_REPORTSTATUS']._serialized_start=1284
-  _globals['_REPORTSTATUS']._serialized_end=1463
-  _globals['_REPORTSOURCE']._serialized_start=84
-  _globals['_REPORTSOURCE']._serialized_end=194
-  _globals['_RECORDCOUNTS']._serialized_start=196
-  _globals['_RECORDCOUNTS']._serialized_end=310
-  _globals['_RISKSUMMARY']._serialized_start=312
-  _globals['_RISKSUMMARY']._serialized_end=387
-  _globals['_REPORTERROR']._serialized_start=389
-  _globals['_REPORTERROR']._serialized_end=452
-  _globals['_REPORT']._serialized_start=455
-  _globals['_REPORT']._serialized_end=1281
-  _globals['_REPORT_LABELSENTRY']._serialized_start=1224
-  _globals['_REPORT_LABELSENTRY']._serialized_end=1281
+  _globals['_REPORTSTATUS']._serialized_start=1393
+  _globals['_REPORTSTATUS']._serialized_end=1572
+  _globals['_REPORTSOURCE']._serialized_start=115
+  _globals['_REPORTSOURCE']._serialized_end=225
+  _globals['_RECORDCOUNTS']._serialized_start=227
+  _globals['_RECORDCOUNTS']._serialized_end=341
+  _globals['_RISKSUMMARY']._serialized_start=343
+  _globals['_RISKSUMMARY']._serialized_end=418
+  _globals['_REPORTERROR']._serialized_start=420
+  _globals['_REPORTERROR']._serialized_end=483
+  _globals['_REPORT']._serialized_start=486
+  _globals['_REPORT']._serialized_end=1390
+  _globals['_REPORT_LABELSENTRY']._serialized_start=1333
+  _globals['_REPORT_LABELSENTRY']._serialized_end=1390
 # @@protoc_insertion_point(module_scope)

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from winnow.ingest.v1 import notice_pb2 as _notice_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -223,6 +224,8 @@ class Report(_message.Message):
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     PARSER_FIELD_NUMBER: _builtins.int
     TENANT_ID_FIELD_NUMBER: _builtins.int
+    DIALECT_FIELD_NUMBER: _builtins.int
+    NOTICES_FIELD_NUMBER: _builtins.int
     report_id: _builtins.str
     """UUIDv7, canonical text. Output only, like all fields but source and labels."""
     status: Global___ReportStatus.ValueType
@@ -241,6 +244,8 @@ class Report(_message.Message):
     """Parser that read it, e.g. "gitleaks/1"."""
     tenant_id: _builtins.str
     """Whose report."""
+    dialect: _builtins.str
+    """Dialect of the format, with a guess of the tool's version, for people."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When it became durable."""
@@ -273,6 +278,10 @@ class Report(_message.Message):
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Free labels of the submitter."""
 
+    @_builtins.property
+    def notices(self) -> _containers.RepeatedCompositeFieldContainer[_notice_pb2.Notice]:
+        """What else is to be said about how it was read; complete from ingested on."""
+
     def __init__(
         self,
         *,
@@ -293,10 +302,12 @@ class Report(_message.Message):
         size_bytes: _builtins.int = ...,
         parser: _builtins.str = ...,
         tenant_id: _builtins.str = ...,
+        dialect: _builtins.str = ...,
+        notices: _abc.Iterable[_notice_pb2.Notice] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "error", b"error", "finished_at", b"finished_at", "records", b"records", "source", b"source", "summary", b"summary", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_key", b"asset_key", "created_at", b"created_at", "error", b"error", "finished_at", b"finished_at", "labels", b"labels", "parser", b"parser", "records", b"records", "report_format", b"report_format", "report_id", b"report_id", "scanner_type", b"scanner_type", "sha256", b"sha256", "size_bytes", b"size_bytes", "source", b"source", "status", b"status", "summary", b"summary", "tenant_id", b"tenant_id", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_key", b"asset_key", "created_at", b"created_at", "dialect", b"dialect", "error", b"error", "finished_at", b"finished_at", "labels", b"labels", "notices", b"notices", "parser", b"parser", "records", b"records", "report_format", b"report_format", "report_id", b"report_id", "scanner_type", b"scanner_type", "sha256", b"sha256", "size_bytes", b"size_bytes", "source", b"source", "status", b"status", "summary", b"summary", "tenant_id", b"tenant_id", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,13 +26,14 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from winnow.finding.v1 import finding_pb2 as winnow_dot_finding_dot_v1_dot_finding__pb2
 from winnow.finding.v1 import verdict_pb2 as winnow_dot_finding_dot_v1_dot_verdict__pb2
+from winnow.ingest.v1 import format_pb2 as winnow_dot_ingest_dot_v1_dot_format__pb2
 from winnow.ingest.v1 import rejected_pb2 as winnow_dot_ingest_dot_v1_dot_rejected__pb2
 from winnow.report.v1 import report_pb2 as winnow_dot_report_dot_v1_dot_report__pb2
 from winnow.report.v1 import report_finding_pb2 as winnow_dot_report_dot_v1_dot_report__finding__pb2
 from winnow.report.v1 import report_progress_pb2 as winnow_dot_report_dot_v1_dot_report__progress__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%winnow/report/v1/report_service.proto\x12\x10winnow.report.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fwinnow/finding/v1/finding.proto\x1a\x1fwinnow/finding/v1/verdict.proto\x1a\x1fwinnow/ingest/v1/rejected.proto\x1a\x1dwinnow/report/v1/report.proto\x1a%winnow/report/v1/report_finding.proto\x1a&winnow/report/v1/report_progress.proto\"\xc0\x02\n\x11ReportDeclaration\x12*\n\x0cscanner_type\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x0bscannerType\x12,\n\rreport_format\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18 R\x0creportFormat\x12\x36\n\x06source\x18\x03 \x01(\x0b\x32\x1e.winnow.report.v1.ReportSourceR\x06source\x12^\n\x06labels\x18\x04 \x03(\x0b\x32/.winnow.report.v1.ReportDeclaration.LabelsEntryB\x15\xbaH\x12\x9a\x01\x0f\x10 \"\x04r\x02\x18@*\x05r\x03\x18\x80\x02R\x06labels\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"o\n\x12SubmitReportHeader\x12\x45\n\x0b\x64\x65\x63laration\x18\x01 \x01(\x0b\x32#.winnow.report.v1.ReportDeclarationR\x0b\x64\x65\x63laration\x12\x12\n\x04wait\x18\x02 \x01(\x08R\x04wait\"w\n\x0fSubmitReportEnd\x12\x45\n\x0b\x64\x65\x63laration\x18\x01 \x01(\x0b\x32#.winnow.report.v1.ReportDeclarationR\x0b\x64\x65\x63laration\x12\x1d\n\nsize_bytes\x18\x02 \x01(\x04R\tsizeBytes\"\xaf\x01\n\x13SubmitReportRequest\x12>\n\x06header\x18\x01 \x01(\x0b\x32$.winnow.report.v1.SubmitReportHeaderH\x00R\x06header\x12\x16\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00R\x05\x63hunk\x12\x35\n\x03\x65nd\x18\x03 \x01(\x0b\x32!.winnow.report.v1.SubmitReportEndH\x00R\x03\x65ndB\t\n\x07payload\"H\n\x14SubmitReportResponse\x12\x30\n\x06report\x18\x01 \x01(\x0b\x32\x18.winnow.report.v1.ReportR\x06report\"9\n\x10GetReportRequest\x12%\n\treport_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08reportId\"E\n\x11GetReportResponse\x12\x30\n\x06report\x18\x01 \x01(\x0b\x32\x18.winnow.report.v1.ReportR\x06report\"\xd2\x01\n\x12ListReportsRequest\x12%\n\tpage_size\x18\x01 \x01(\rB\x08\xbaH\x05*\x03\x18\xf4\x03R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\tpageToken\x12@\n\x06status\x18\x03 \x01(\x0e\x32\x1e.winnow.report.v1.ReportStatusB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x06status\x12*\n\x0cscanner_type\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x0bscannerType\"q\n\x13ListReportsResponse\x12\x32\n\x07reports\x18\x01 \x03(\x0b\x32\x18.winnow.report.v1.ReportR\x07reports\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xbe\x03\n\x13ListFindingsRequest\x12%\n\treport_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08reportId\x12%\n\tpage_size\x18\x02 \x01(\rB\x08\xbaH\x05*\x03\x18\xd0\x0fR\x08pageSize\x12\'\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\tpageToken\x12\x35\n\x04risk\x18\x04 \x01(\x0e\x32\x17.winnow.finding.v1.RiskB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04risk\x12\x1c\n\x04rule\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x04rule\x12\x1c\n\x04path\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 R\x04path\x12\x42\n\x06source\x18\x07 \x01(\x0e\x32 .winnow.finding.v1.VerdictSourceB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x06source\x12<\n\x04kind\x18\x08 \x01(\x0e\x32\x1e.winnow.finding.v1.FindingKindB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04kind\x12;\n\x04view\x18\t \x01(\x0e\x32\x1d.winnow.report.v1.FindingViewB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04view\"{\n\x14ListFindingsResponse\x12;\n\x08\x66indings\x18\x01 \x03(\x0b\x32\x1f.winnow.report.v1.ReportFindingR\x08\x66indings\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x8c\x01\n\x13ListRejectedRequest\x12%\n\treport_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08reportId\x12%\n\tpage_size\x18\x02 \x01(\rB\x08\xbaH\x05*\x03\x18\xd0\x0fR\x08pageSize\x12\'\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\tpageToken\"v\n\x14ListRejectedResponse\x12\x36\n\x08rejected\x18\x01 \x03(\x0b\x32\x1a.winnow.ingest.v1.RejectedR\x08rejected\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"<\n\x13\x43\x61ncelReportRequest\x12%\n\treport_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08reportId\"H\n\x14\x43\x61ncelReportResponse\x12\x30\n\x06report\x18\x01 \x01(\x0b\x32\x18.winnow.report.v1.ReportR\x06report\";\n\x12WatchReportRequest\x12%\n\treport_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08reportId\"S\n\x13WatchReportResponse\x12<\n\x08progress\x18\x01 \x01(\x0b\x32 .winnow.report.v1.ReportProgressR\x08progress*Z\n\x0b\x46indingView\x12\x1c\n\x18\x46INDING_VIEW_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INDING_VIEW_BASIC\x10\x01\x12\x15\n\x11\x46INDING_VIEW_FULL\x10\x02\x32\x88\x07\n\rReportService\x12t\n\x0cSubmitReport\x12%.winnow.report.v1.SubmitReportRequest\x1a&.winnow.report.v1.SubmitReportResponse\"\x13\x82\xd3\xe4\x93\x02\r\"\x08/reports:\x01*(\x01\x12r\n\tGetReport\x12\".winnow.report.v1.GetReportRequest\x1a#.winnow.report.v1.GetReportResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/reports/{report_id}\x12l\n\x0bListReports\x12$.winnow.report.v1.ListReportsRequest\x1a%.winnow.report.v1.ListReportsResponse\"\x10\x82\xd3\xe4\x93\x02\n\x12\x08/reports\x12\x84\x01\n\x0cListFindings\x12%.winnow.report.v1.ListFindingsRequest\x1a&.winnow.report.v1.ListFindingsResponse\"%\x82\xd3\xe4\x93\x02\x1f\x12\x1d/reports/{report_id}/findings\x12\x84\x01\n\x0cListRejected\x12%.winnow.report.v1.ListRejectedRequest\x1a&.winnow.report.v1.ListRejectedResponse\"%\x82\xd3\xe4\x93\x02\x1f\x12\x1d/reports/{report_id}/rejected\x12\x85\x01\n\x0c\x43\x61ncelReport\x12%.winnow.report.v1.CancelReportRequest\x1a&.winnow.report.v1.CancelReportResponse\"&\x82\xd3\xe4\x93\x02 \"\x1b/reports/{report_id}/cancel:\x01*\x12\x88\x01\n\x0bWatchReport\x12$.winnow.report.v1.WatchReportRequest\x1a%.winnow.report.v1.WatchReportResponse\"*\x82\xd3\xe4\x93\x02$\x12\"/reports/{report_id}/events/stream0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%winnow/report/v1/report_service.proto\x12\x10winnow.report.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fwinnow/finding/v1/finding.proto\x1a\x1fwinnow/finding/v1/verdict.proto\x1a\x1dwinnow/ingest/v1/format.proto\x1a\x1fwinnow/ingest/v1/rejected.proto\x1a\x1dwinnow/report/v1/report.proto\x1a%winnow/report/v1/report_finding.proto\x1a&winnow/report/v1/report_progress.proto\"\xc0\x02\n\x11ReportDeclaration\x12*\n\x0cscanner_type\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x0bscannerType\x12,\n\rreport_format\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18 R\x0creportFormat\x12\x36\n\x06source\x18\x03 \x01(\x0b\x32\x1e.winnow.report.v1.ReportSourceR\x06source\x12^\n\x06labels\x18\x04 \x03(\x0b\x32/.winnow.report.v1.ReportDeclaration.LabelsEntryB\x15\xbaH\x12\x9a\x01\x0f\x10 \"\x04r\x02\x18@*\x05r\x03\x18\x80\x02R\x06labels\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"o\n\x12SubmitReportHeader\x12\x45\n\x0b\x64\x65\x63laration\x18\x01 \x01(\x0b\x32#.winnow.report.v1.ReportDeclarationR\x0b\x64\x65\x63laration\x12\x12\n\x04wait\x18\x02 \x01(\x08R\x04wait\"w\n\x0fSubmitReportEnd\x12\x45\n\x0b\x64\x65\x63laration\x18\x01 \x01(\x0b\x32#.winnow.report.v1.ReportDeclarationR\x0b\x64\x65\x63laration\x12\x1d\n\nsize_bytes\x18\x02 \x01(\x04R\tsizeBytes\"\xaf\x01\n\x13SubmitReportRequest\x12>\n\x06header\x18\x01 \x01(\x0b\x32$.winnow.report.v1.SubmitReportHeaderH\x00R\x06header\x12\x16\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00R\x05\x63hunk\x12\x35\n\x03\x65nd\x18\x03 \x01(\x0b\x32!.winnow.report.v1.SubmitReportEndH\x00R\x03\x65ndB\t\n\x07payload\"H\n\x14SubmitReportResponse\x12\x30\n\x06report\x18\x01 \x01(\x0b\x32\x18.winnow.report.v1.ReportR\x06report\"9\n\x10GetReportRequest\x12%\n\treport_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08reportId\"E\n\x11GetReportResponse\x12\x30\n\x06report\x18\x01 \x01(\x0b\x32\x18.winnow.report.v1.ReportR\x06report\"\xd2\x01\n\x12ListReportsRequest\x12%\n\tpage_size\x18\x01 \x01(\rB\x08\xbaH\x05*\x03\x18\xf4\x03R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\tpageToken\x12@\n\x06status\x18\x03 \x01(\x0e\x32\x1e.winnow.report.v1.ReportStatusB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x06status\x12*\n\x0cscanner_type\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x0bscannerType\"q\n\x13ListReportsResponse\x12\x32\n\x07reports\x18\x01 \x03(\x0b\x32\x18.winnow.report.v1.ReportR\x07reports\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xbe\x03\n\x13ListFindingsRequest\x12%\n\treport_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08reportId\x12%\n\tpage_size\x18\x02 \x01(\rB\x08\xbaH\x05*\x03\x18\xd0\x0fR\x08pageSize\x12\'\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\tpageToken\x12\x35\n\x04risk\x18\x04 \x01(\x0e\x32\x17.winnow.finding.v1.RiskB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04risk\x12\x1c\n\x04rule\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x04rule\x12\x1c\n\x04path\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 R\x04path\x12\x42\n\x06source\x18\x07 \x01(\x0e\x32 .winnow.finding.v1.VerdictSourceB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x06source\x12<\n\x04kind\x18\x08 \x01(\x0e\x32\x1e.winnow.finding.v1.FindingKindB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04kind\x12;\n\x04view\x18\t \x01(\x0e\x32\x1d.winnow.report.v1.FindingViewB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04view\"{\n\x14ListFindingsResponse\x12;\n\x08\x66indings\x18\x01 \x03(\x0b\x32\x1f.winnow.report.v1.ReportFindingR\x08\x66indings\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x8c\x01\n\x13ListRejectedRequest\x12%\n\treport_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08reportId\x12%\n\tpage_size\x18\x02 \x01(\rB\x08\xbaH\x05*\x03\x18\xd0\x0fR\x08pageSize\x12\'\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\tpageToken\"v\n\x14ListRejectedResponse\x12\x36\n\x08rejected\x18\x01 \x03(\x0b\x32\x1a.winnow.ingest.v1.RejectedR\x08rejected\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x14\n\x12ListFormatsRequest\"I\n\x13ListFormatsResponse\x12\x32\n\x07\x66ormats\x18\x01 \x03(\x0b\x32\x18.winnow.ingest.v1.FormatR\x07\x66ormats\"<\n\x13\x43\x61ncelReportRequest\x12%\n\treport_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08reportId\"H\n\x14\x43\x61ncelReportResponse\x12\x30\n\x06report\x18\x01 \x01(\x0b\x32\x18.winnow.report.v1.ReportR\x06report\";\n\x12WatchReportRequest\x12%\n\treport_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08reportId\"S\n\x13WatchReportResponse\x12<\n\x08progress\x18\x01 \x01(\x0b\x32 .winnow.report.v1.ReportProgressR\x08progress*Z\n\x0b\x46indingView\x12\x1c\n\x18\x46INDING_VIEW_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INDING_VIEW_BASIC\x10\x01\x12\x15\n\x11\x46INDING_VIEW_FULL\x10\x02\x32\xf6\x07\n\rReportService\x12t\n\x0cSubmitReport\x12%.winnow.report.v1.SubmitReportRequest\x1a&.winnow.report.v1.SubmitReportResponse\"\x13\x82\xd3\xe4\x93\x02\r\"\x08/reports:\x01*(\x01\x12r\n\tGetReport\x12\".winnow.report.v1.GetReportRequest\x1a#.winnow.report.v1.GetReportResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/reports/{report_id}\x12l\n\x0bListReports\x12$.winnow.report.v1.ListReportsRequest\x1a%.winnow.report.v1.ListReportsResponse\"\x10\x82\xd3\xe4\x93\x02\n\x12\x08/reports\x12\x84\x01\n\x0cListFindings\x12%.winnow.report.v1.ListFindingsRequest\x1a&.winnow.report.v1.ListFindingsResponse\"%\x82\xd3\xe4\x93\x02\x1f\x12\x1d/reports/{report_id}/findings\x12\x84\x01\n\x0cListRejected\x12%.winnow.report.v1.ListRejectedRequest\x1a&.winnow.report.v1.ListRejectedResponse\"%\x82\xd3\xe4\x93\x02\x1f\x12\x1d/reports/{report_id}/rejected\x12l\n\x0bListFormats\x12$.winnow.report.v1.ListFormatsRequest\x1a%.winnow.report.v1.ListFormatsResponse\"\x10\x82\xd3\xe4\x93\x02\n\x12\x08/formats\x12\x85\x01\n\x0c\x43\x61ncelReport\x12%.winnow.report.v1.CancelReportRequest\x1a&.winnow.report.v1.CancelReportResponse\"&\x82\xd3\xe4\x93\x02 \"\x1b/reports/{report_id}/cancel:\x01*\x12\x88\x01\n\x0bWatchReport\x12$.winnow.report.v1.WatchReportRequest\x1a%.winnow.report.v1.WatchReportResponse\"*\x82\xd3\xe4\x93\x02$\x12\"/reports/{report_id}/events/stream0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -95,48 +96,54 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REPORTSERVICE'].methods_by_name['ListFindings']._serialized_options = b'\202\323\344\223\002\037\022\035/reports/{report_id}/findings'
   _globals['_REPORTSERVICE'].methods_by_name['ListRejected']._loaded_options = None
   _globals['_REPORTSERVICE'].methods_by_name['ListRejected']._serialized_options = b'\202\323\344\223\002\037\022\035/reports/{report_id}/rejected'
+  _globals['_REPORTSERVICE'].methods_by_name['ListFormats']._loaded_options = None
+  _globals['_REPORTSERVICE'].methods_by_name['ListFormats']._serialized_options = b'\202\323\344\223\002\n\022\010/formats'
   _globals['_REPORTSERVICE'].methods_by_name['CancelReport']._loaded_options = None
   _globals['_REPORTSERVICE'].methods_by_name['CancelReport']._serialized_options = b'\202\323\344\223\002 \"\033/reports/{report_id}/cancel:\001*'
   _globals['_REPORTSERVICE'].methods_by_name['WatchReport']._loaded_options = None
   _globals['_REPORTSERVICE'].methods_by_name['WatchReport']._serialized_options = b'\202\323\344\223\002$\022\"/reports/{report_id}/events/stream'
-  _globals['_FINDINGVIEW']._serialized_start=2713
-  _globals['_FINDINGVIEW']._serialized_end=2803
-  _globals['_REPORTDECLARATION']._serialized_start=328
-  _globals['_REPORTDECLARATION']._serialized_end=648
-  _globals['_REPORTDECLARATION_LABELSENTRY']._serialized_start=591
-  _globals['_REPORTDECLARATION_LABELSENTRY']._serialized_end=648
-  _globals['_SUBMITREPORTHEADER']._serialized_start=650
-  _globals['_SUBMITREPORTHEADER']._serialized_end=761
-  _globals['_SUBMITREPORTEND']._serialized_start=763
-  _globals['_SUBMITREPORTEND']._serialized_end=882
-  _globals['_SUBMITREPORTREQUEST']._serialized_start=885
-  _globals['_SUBMITREPORTREQUEST']._serialized_end=1060
-  _globals['_SUBMITREPORTRESPONSE']._serialized_start=1062
-  _globals['_SUBMITREPORTRESPONSE']._serialized_end=1134
-  _globals['_GETREPORTREQUEST']._serialized_start=1136
-  _globals['_GETREPORTREQUEST']._serialized_end=1193
-  _globals['_GETREPORTRESPONSE']._serialized_start=1195
-  _globals['_GETREPORTRESPONSE']._serialized_end=1264
-  _globals['_LISTREPORTSREQUEST']._serialized_start=1267
-  _globals['_LISTREPORTSREQUEST']._serialized_end=1477
-  _globals['_LISTREPORTSRESPONSE']._serialized_start=1479
-  _globals['_LISTREPORTSRESPONSE']._serialized_end=1592
-  _globals['_LISTFINDINGSREQUEST']._serialized_start=1595
-  _globals['_LISTFINDINGSREQUEST']._serialized_end=2041
-  _globals['_LISTFINDINGSRESPONSE']._serialized_start=2043
-  _globals['_LISTFINDINGSRESPONSE']._serialized_end=2166
-  _globals['_LISTREJECTEDREQUEST']._serialized_start=2169
-  _globals['_LISTREJECTEDREQUEST']._serialized_end=2309
-  _globals['_LISTREJECTEDRESPONSE']._serialized_start=2311
-  _globals['_LISTREJECTEDRESPONSE']._serialized_end=2429
-  _globals['_CANCELREPORTREQUEST']._serialized_start=2431
-  _globals['_CANCELREPORTREQUEST']._serialized_end=2491
-  _globals['_CANCELREPORTRESPONSE']._serialized_start=2493
-  _globals['_CANCELREPORTRESPONSE']._serialized_end=2565
-  _globals['_WATCHREPORTREQUEST']._serialized_start=2567
-  _globals['_WATCHREPORTREQUEST']._serialized_end=2626
-  _globals['_WATCHREPORTRESPONSE']._serialized_start=2628
-  _globals['_WATCHREPORTRESPONSE']._serialized_end=2711
-  _globals['_REPORTSERVICE']._serialized_start=2806
-  _globals['_REPORTSERVICE']._serialized_end=3710
+  _globals['_FINDINGVIEW']._serialized_start=2841
+  _globals['_FINDINGVIEW']._serialized_end=2931
+  _globals['_REPORTDECLARATION']._serialized_start=359
+  _globals['_REPORTDECLARATION']._serialized_end=679
+  _globals['_REPORTDECLARATION_LABELSENTRY']._serialized_start=622
+  _globals['_REPORTDECLARATION_LABELSENTRY']._serialized_end=679
+  _globals['_SUBMITREPORTHEADER']._serialized_start=681
+  _globals['_SUBMITREPORTHEADER']._serialized_end=792
+  _globals['_SUBMITREPORTEND']._serialized_start=794
+  _globals['_SUBMITREPORTEND']._serialized_end=913
+  _globals['_SUBMITREPORTREQUEST']._serialized_start=916
+  _globals['_SUBMITREPORTREQUEST']._serialized_end=1091
+  _globals['_SUBMITREPORTRESPONSE']._serialized_start=1093
+  _globals['_SUBMITREPORTRESPONSE']._serialized_end=1165
+  _globals['_GETREPORTREQUEST']._serialized_start=1167
+  _globals['_GETREPORTREQUEST']._serialized_end=1224
+  _globals['_GETREPORTRESPONSE']._serialized_start=1226
+  _globals['_GETREPORTRESPONSE']._serialized_end=1295
+  _globals['_LISTREPORTSREQUEST']._serialized_start=1298
+  _globals['_LISTREPORTSREQUEST']._serialized_end=1508
+  _globals['_LISTREPORTSRESPONSE']._serialized_start=1510
+  _globals['_LISTREPORTSRESPONSE']._serialized_end=1623
+  _globals['_LISTFINDINGSREQUEST']._serialized_start=1626
+  _globals['_LISTFINDINGSREQUEST']._serialized_end=2072
+  _globals['_LISTFINDINGSRESPONSE']._serialized_start=2074
+  _globals['_LISTFINDINGSRESPONSE']._serialized_end=2197
+  _globals['_LISTREJECTEDREQUEST']._serialized_start=2200
+  _globals['_LISTREJECTEDREQUEST']._serialized_end=2340
+  _globals['_LISTREJECTEDRESPONSE']._serialized_start=2342
+  _globals['_LISTREJECTEDRESPONSE']._serialized_end=2460
+  _globals['_LISTFORMATSREQUEST']._serialized_start=2462
+  _globals['_LISTFORMATSREQUEST']._serialized_end=2482
+  _globals['_LISTFORMATSRESPONSE']._serialized_start=2484
+  _globals['_LISTFORMATSRESPONSE']._serialized_end=2557
+  _globals['_CANCELREPORTREQUEST']._serialized_start=2559
+  _globals['_CANCELREPORTREQUEST']._serialized_end=2619
+  _globals['_CANCELREPORTRESPONSE']._serialized_start=2621
+  _globals['_CANCELREPORTRESPONSE']._serialized_end=2693
+  _globals['_WATCHREPORTREQUEST']._serialized_start=2695
+  _globals['_WATCHREPORTREQUEST']._serialized_end=2754
+  _globals['_WATCHREPORTRESPONSE']._serialized_start=2756
+  _globals['_WATCHREPORTRESPONSE']._serialized_end=2839
+  _globals['_REPORTSERVICE']._serialized_start=2934
+  _globals['_REPORTSERVICE']._serialized_end=3948
 # @@protoc_insertion_point(module_scope)

@@ -10,6 +10,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from winnow.finding.v1 import finding_pb2 as _finding_pb2
 from winnow.finding.v1 import verdict_pb2 as _verdict_pb2
+from winnow.ingest.v1 import format_pb2 as _format_pb2
 from winnow.ingest.v1 import rejected_pb2 as _rejected_pb2
 from winnow.report.v1 import report_finding_pb2 as _report_finding_pb2
 from winnow.report.v1 import report_pb2 as _report_pb2
@@ -472,6 +473,47 @@ class ListRejectedResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListRejectedResponse: _TypeAlias = ListRejectedResponse  # noqa: Y015
+
+@_typing.final
+class ListFormatsRequest(_message.Message):
+    """Request of ListFormats."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListFormatsRequest: _TypeAlias = ListFormatsRequest  # noqa: Y015
+
+@_typing.final
+class ListFormatsResponse(_message.Message):
+    """Response of ListFormats."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FORMATS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def formats(self) -> _containers.RepeatedCompositeFieldContainer[_format_pb2.Format]:
+        """By id."""
+
+    def __init__(
+        self,
+        *,
+        formats: _abc.Iterable[_format_pb2.Format] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["formats", b"formats"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListFormatsResponse: _TypeAlias = ListFormatsResponse  # noqa: Y015
 
 @_typing.final
 class CancelReportRequest(_message.Message):

@@ -60,6 +60,11 @@ class ReportServiceStub:
                 request_serializer=winnow_dot_report_dot_v1_dot_report__service__pb2.ListRejectedRequest.SerializeToString,
                 response_deserializer=winnow_dot_report_dot_v1_dot_report__service__pb2.ListRejectedResponse.FromString,
                 _registered_method=True)
+        self.ListFormats = channel.unary_unary(
+                '/winnow.report.v1.ReportService/ListFormats',
+                request_serializer=winnow_dot_report_dot_v1_dot_report__service__pb2.ListFormatsRequest.SerializeToString,
+                response_deserializer=winnow_dot_report_dot_v1_dot_report__service__pb2.ListFormatsResponse.FromString,
+                _registered_method=True)
         self.CancelReport = channel.unary_unary(
                 '/winnow.report.v1.ReportService/CancelReport',
                 request_serializer=winnow_dot_report_dot_v1_dot_report__service__pb2.CancelReportRequest.SerializeToString,
@@ -85,7 +90,8 @@ class ReportServiceServicer:
         `report_id`); the report stays, with status error.
 
         Errors: STREAM_PROTOCOL, UPLOAD_INCOMPLETE, REPORT_TOO_LARGE,
-        SCANNER_UNKNOWN, FORMAT_UNKNOWN, SCANNER_MISMATCH, REPORT_MALFORMED.
+        SCANNER_UNKNOWN, FORMAT_UNKNOWN, FORMAT_AMBIGUOUS, SCANNER_MISMATCH,
+        REPORT_MALFORMED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -119,6 +125,13 @@ class ReportServiceServicer:
     def ListRejected(self, request, context):
         """A report's records that could not be read, by ordinal, with the reason of each.
         Errors: REPORT_NOT_FOUND, PAGE_TOKEN_INVALID.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListFormats(self, request, context):
+        """The formats that reports are read in, by id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -168,6 +181,11 @@ def add_ReportServiceServicer_to_server(servicer, server):
                     servicer.ListRejected,
                     request_deserializer=winnow_dot_report_dot_v1_dot_report__service__pb2.ListRejectedRequest.FromString,
                     response_serializer=winnow_dot_report_dot_v1_dot_report__service__pb2.ListRejectedResponse.SerializeToString,
+            ),
+            'ListFormats': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFormats,
+                    request_deserializer=winnow_dot_report_dot_v1_dot_report__service__pb2.ListFormatsRequest.FromString,
+                    response_serializer=winnow_dot_report_dot_v1_dot_report__service__pb2.ListFormatsResponse.SerializeToString,
             ),
             'CancelReport': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelReport,
@@ -316,6 +334,33 @@ class ReportService:
             '/winnow.report.v1.ReportService/ListRejected',
             winnow_dot_report_dot_v1_dot_report__service__pb2.ListRejectedRequest.SerializeToString,
             winnow_dot_report_dot_v1_dot_report__service__pb2.ListRejectedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFormats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/winnow.report.v1.ReportService/ListFormats',
+            winnow_dot_report_dot_v1_dot_report__service__pb2.ListFormatsRequest.SerializeToString,
+            winnow_dot_report_dot_v1_dot_report__service__pb2.ListFormatsResponse.FromString,
             options,
             channel_credentials,
             insecure,

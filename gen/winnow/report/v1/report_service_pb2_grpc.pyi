@@ -42,7 +42,8 @@ class ReportServiceStub:
     `report_id`); the report stays, with status error.
 
     Errors: STREAM_PROTOCOL, UPLOAD_INCOMPLETE, REPORT_TOO_LARGE,
-    SCANNER_UNKNOWN, FORMAT_UNKNOWN, SCANNER_MISMATCH, REPORT_MALFORMED.
+    SCANNER_UNKNOWN, FORMAT_UNKNOWN, FORMAT_AMBIGUOUS, SCANNER_MISMATCH,
+    REPORT_MALFORMED.
     """
     GetReport: _grpc.UnaryUnaryMultiCallable[_report_service_pb2.GetReportRequest, _report_service_pb2.GetReportResponse]
     """One report with its state and counts. Writes the event REPORT_VIEWED. Its
@@ -60,6 +61,8 @@ class ReportServiceStub:
     """A report's records that could not be read, by ordinal, with the reason of each.
     Errors: REPORT_NOT_FOUND, PAGE_TOKEN_INVALID.
     """
+    ListFormats: _grpc.UnaryUnaryMultiCallable[_report_service_pb2.ListFormatsRequest, _report_service_pb2.ListFormatsResponse]
+    """The formats that reports are read in, by id."""
     CancelReport: _grpc.UnaryUnaryMultiCallable[_report_service_pb2.CancelReportRequest, _report_service_pb2.CancelReportResponse]
     """Stops work on a report that has not ended: it ends as error REPORT_CANCELLED.
     Errors: REPORT_NOT_FOUND, REPORT_STATE.
@@ -84,7 +87,8 @@ class ReportServiceAsyncStub(ReportServiceStub):
     `report_id`); the report stays, with status error.
 
     Errors: STREAM_PROTOCOL, UPLOAD_INCOMPLETE, REPORT_TOO_LARGE,
-    SCANNER_UNKNOWN, FORMAT_UNKNOWN, SCANNER_MISMATCH, REPORT_MALFORMED.
+    SCANNER_UNKNOWN, FORMAT_UNKNOWN, FORMAT_AMBIGUOUS, SCANNER_MISMATCH,
+    REPORT_MALFORMED.
     """
     GetReport: _aio.UnaryUnaryMultiCallable[_report_service_pb2.GetReportRequest, _report_service_pb2.GetReportResponse]  # type: ignore[assignment]
     """One report with its state and counts. Writes the event REPORT_VIEWED. Its
@@ -102,6 +106,8 @@ class ReportServiceAsyncStub(ReportServiceStub):
     """A report's records that could not be read, by ordinal, with the reason of each.
     Errors: REPORT_NOT_FOUND, PAGE_TOKEN_INVALID.
     """
+    ListFormats: _aio.UnaryUnaryMultiCallable[_report_service_pb2.ListFormatsRequest, _report_service_pb2.ListFormatsResponse]  # type: ignore[assignment]
+    """The formats that reports are read in, by id."""
     CancelReport: _aio.UnaryUnaryMultiCallable[_report_service_pb2.CancelReportRequest, _report_service_pb2.CancelReportResponse]  # type: ignore[assignment]
     """Stops work on a report that has not ended: it ends as error REPORT_CANCELLED.
     Errors: REPORT_NOT_FOUND, REPORT_STATE.
@@ -129,7 +135,8 @@ class ReportServiceServicer(metaclass=_abc_1.ABCMeta):
         `report_id`); the report stays, with status error.
 
         Errors: STREAM_PROTOCOL, UPLOAD_INCOMPLETE, REPORT_TOO_LARGE,
-        SCANNER_UNKNOWN, FORMAT_UNKNOWN, SCANNER_MISMATCH, REPORT_MALFORMED.
+        SCANNER_UNKNOWN, FORMAT_UNKNOWN, FORMAT_AMBIGUOUS, SCANNER_MISMATCH,
+        REPORT_MALFORMED.
         """
 
     @_abc_1.abstractmethod
@@ -171,6 +178,14 @@ class ReportServiceServicer(metaclass=_abc_1.ABCMeta):
         """A report's records that could not be read, by ordinal, with the reason of each.
         Errors: REPORT_NOT_FOUND, PAGE_TOKEN_INVALID.
         """
+
+    @_abc_1.abstractmethod
+    def ListFormats(
+        self,
+        request: _report_service_pb2.ListFormatsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_report_service_pb2.ListFormatsResponse, _abc.Awaitable[_report_service_pb2.ListFormatsResponse]]:
+        """The formats that reports are read in, by id."""
 
     @_abc_1.abstractmethod
     def CancelReport(
