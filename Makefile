@@ -41,9 +41,10 @@ format: setup ## Format the code
 	@$(BIN)/ruff format --quiet $(CODE)
 	@$(BIN)/ruff check --quiet --fix $(CODE)
 
-gen: setup ## Regenerate gen/ and docs/openapi.json
+gen: setup ## Regenerate gen/, docs/openapi.json and docs/formats.md
 	@$(BIN)/python tools/check_gen.py --write
 	@$(BIN)/python -m gateway.openapi > docs/openapi.json
+	@$(BIN)/python -m ingestor.formats > docs/formats.md
 
 released: setup ## Take the contracts as they are for released (after review)
 	@$(BIN)/buf build protos --exclude-source-info -o protos/released.binpb

@@ -22,9 +22,12 @@ from runtime.channels import OPTIONS
 from runtime.errors import WinnowError, from_rpc
 from winnow.audit.v1.audit_service_pb2 import ListEventsRequest
 from winnow.audit.v1.audit_service_pb2_grpc import AuditServiceStub
+from winnow.report.v1.credential_service_pb2 import GetCredentialRequest, ListCredentialsRequest
+from winnow.report.v1.credential_service_pb2_grpc import CredentialServiceStub
 from winnow.report.v1.report_service_pb2 import (
     GetReportRequest,
     ListFindingsRequest,
+    ListRejectedRequest,
     ListReportsRequest,
     ReportDeclaration,
     SubmitReportEnd,
@@ -83,6 +86,19 @@ class Client(Protocol):
 
     def events(self, report_id: str) -> list[Json]:
         """A report's audit trail."""
+        ...
+
+    def rejected(self, report_id: str) -> list[Json]:
+        """A report's records that could not be read."""
+        ...
+
+    def credentials(self, limit: int, report_id: str, min_reports: int) -> list[Json]:
+        """Credentials by fingerprint: those of one report if it is given, and
+        those that at least so many reports hold."""
+        ...
+
+    def credential(self, fingerprint: str, limit: int) -> Json:
+        """One credential and up to `limit` sightings (at most 2,000), as REST answers."""
         ...
 
 
@@ -178,6 +194,22 @@ class RestClient:
         query = {"page_size": str(_EVENTS_PAGE)}
         return list(self._pages(f"{_path(report_id)}/events", "events", query))
 
+    def rejected(self, report_id: str) -> list[Json]:
+        query = {"page_size": str(_PAGE)}
+        return list(self._pages(f"{_path(report_id)}/rejected", "rejected", query))
+
+    def credentials(self, limit: int, report_id: str, min_reports: int) -> list[Json]:
+        query = {
+            "page_size": str(min(limit, _REPORTS_PAGE)),
+            "min_reports": str(min_reports),
+            "report_id": report_id,
+        }
+        return _first(self._pages("/credentials", "credentials", query), limit)
+
+    def credential(self, fingerprint: str, limit: int) -> Json:
+        path = f"/credentials/{quote(fingerprint, safe='')}"
+        return self._get(path, page_size=str(min(limit, _PAGE)))
+
     def _pages(self, path: str, member: str, query: dict[str, str]) -> Iterator[Json]:
         while True:
             page = self._get(path, **query)
@@ -239,6 +271,7 @@ class GrpcClient:
 
     def __init__(self, channel: grpc.Channel, server: str) -> None:
         self._reports = ReportServiceStub(channel)
+        self._credentials = CredentialServiceStub(channel)
         self._audit = AuditServiceStub(channel)
         self._server = server
 
@@ -282,6 +315,22 @@ class GrpcClient:
     def events(self, report_id: str) -> list[Json]:
         request = ListEventsRequest(report_id=report_id, page_size=_EVENTS_PAGE)
         return list(self._pages(self._audit.ListEvents, request, "events"))
+
+    def rejected(self, report_id: str) -> list[Json]:
+        request = ListRejectedRequest(report_id=report_id, page_size=_PAGE)
+        return list(self._pages(self._reports.ListRejected, request, "rejected"))
+
+    def credentials(self, limit: int, report_id: str, min_reports: int) -> list[Json]:
+        request = ListCredentialsRequest(
+            page_size=min(limit, _REPORTS_PAGE), report_id=report_id, min_reports=min_reports
+        )
+        pages = self._pages(self._credentials.ListCredentials, request, "credentials")
+        return _first(pages, limit)
+
+    def credential(self, fingerprint: str, limit: int) -> Json:
+        request = GetCredentialRequest(fingerprint=fingerprint, page_size=min(limit, _PAGE))
+        with self._reaching():
+            return to_json(self._credentials.GetCredential(request, timeout=_TIMEOUT))
 
     def _pages(self, method: Callable[..., Any], request: Any, member: str) -> Iterator[Json]:
         while True:

@@ -1,4 +1,4 @@
-"""The commands that talk to a server: submit, show, reports, events.
+"""The commands that talk to a server: submit, show, reports, events, credentials.
 
 stdout carries the result and nothing else; progress and errors go to stderr.
 What they need is imported when they run, so that starting a service does not
@@ -86,7 +86,7 @@ def submit(
     from cli.client import ClientError, Declaration, connect
     from cli.terminal import console
 
-    with _reporting_errors():
+    with reporting_errors():
         declared = Declaration(scanner, repository, ref, commit, _labels(label or []))
         client = connect(server)
     answers: list[tuple[str, Json]] = []
@@ -97,7 +97,7 @@ def submit(
             report_id = _submitted(client, file, name, declared)
             answers.append((name, _whole(client, report_id, output)))
         except ClientError as error:
-            _complain(f"{name}: {error}")
+            complain(f"{name}: {error}")
             failed = True
     if answers or not failed:
         _write(console(), answers, output, limit)
@@ -118,11 +118,11 @@ def show(
     from cli.client import connect
     from cli.terminal import console
 
-    with _reporting_errors():
+    with reporting_errors():
         answer = _whole(connect(server), report_id, output, risk.value if risk else "")
     _write(console(), [("report", answer)], output, limit)
     if error := answer.get("error"):
-        _complain(f"the report failed: {error['message']} ({error['reason']})")
+        complain(f"the report failed: {error['message']} ({error['reason']})")
         raise typer.Exit(ERROR)
 
 
@@ -136,7 +136,7 @@ def reports(
     from cli.client import connect
     from cli.terminal import console, dump
 
-    with _reporting_errors():
+    with reporting_errors():
         answers = connect(server).reports(limit)
     if output is ListFormat.JSON:
         print(dump(answers))
@@ -154,7 +154,7 @@ def events(
     from cli.client import connect
     from cli.terminal import console, dump
 
-    with _reporting_errors():
+    with reporting_errors():
         answers = connect(server).events(report_id)
     if output is ListFormat.JSON:
         print(dump(answers))
@@ -162,26 +162,75 @@ def events(
         render.events(console(), answers)
 
 
+def rejected(
+    report_id: Annotated[str, typer.Argument(metavar="ID", help="The report's id.")],
+    server: _Server = _DEFAULT_SERVER,
+    output: Annotated[ListFormat, typer.Option("--format")] = ListFormat.TABLE,
+) -> None:
+    """Show the records of a report that could not be read, and why."""
+    from cli import render
+    from cli.client import connect
+    from cli.terminal import console, dump
+
+    with reporting_errors():
+        answers = connect(server).rejected(report_id)
+    if output is ListFormat.JSON:
+        print(dump(answers))
+    else:
+        render.rejected(console(), answers)
+
+
+def credentials(
+    fingerprint: Annotated[
+        str | None, typer.Argument(metavar="[FINGERPRINT]", help="Show where this one was seen.")
+    ] = None,
+    report: Annotated[str, typer.Option(help="Only those that this report holds.")] = "",
+    min_reports: Annotated[
+        int, typer.Option(min=0, help="Only those that so many reports hold.")
+    ] = 0,
+    server: _Server = _DEFAULT_SERVER,
+    output: Annotated[ListFormat, typer.Option("--format")] = ListFormat.TABLE,
+    limit: Annotated[int, typer.Option(min=1, help="Rows at most.")] = 50,
+) -> None:
+    """List credentials over all reports, or every place where one was seen."""
+    from cli import render
+    from cli.client import connect
+    from cli.terminal import console, dump
+
+    with reporting_errors():
+        client = connect(server)
+        if fingerprint:
+            one = client.credential(fingerprint, limit)
+        else:
+            answers = client.credentials(limit, report, min_reports)
+    if output is ListFormat.JSON:
+        print(dump(one if fingerprint else answers))
+    elif fingerprint:
+        render.sightings(console(), one)
+    else:
+        render.credentials(console(), answers)
+
+
 def register(app: typer.Typer) -> None:
     """Adds these commands to the `winnow` command."""
-    for command in (submit, show, reports, events):
+    for command in (submit, show, reports, events, rejected, credentials):
         app.command()(command)
 
 
-def _complain(message: str) -> None:
+def complain(message: str) -> None:
     from cli.terminal import escape
 
     typer.echo(f"winnow: {escape(message)}", err=True)
 
 
 @contextmanager
-def _reporting_errors() -> Iterator[None]:
+def reporting_errors() -> Iterator[None]:
     from cli.client import ClientError
 
     try:
         yield
     except ClientError as error:
-        _complain(str(error))
+        complain(str(error))
         raise typer.Exit(ERROR) from None
 
 
@@ -198,7 +247,7 @@ def _labels(given: list[str]) -> dict[str, str]:
 
 
 @contextmanager
-def _opened(file: str) -> Iterator[BinaryIO]:
+def opened(file: str) -> Iterator[BinaryIO]:
     from cli.client import ClientError
 
     if file == "-":
@@ -218,7 +267,7 @@ def _submitted(client: Client, file: str, name: str, declared: Declaration) -> s
     """Sends one file and follows it to its end; the report's id."""
     from cli.client import ClientError
 
-    with _opened(file) as data, _progress(name, data) as (sent, judged):
+    with opened(file) as data, _progress(name, data) as (sent, judged):
         report_id = client.submit(data, declared, sent)
         last: Json = {}
         for last in client.watch(report_id):

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from cli import commands
+from cli import commands, reading
 
 app = typer.Typer(
     name="winnow",
@@ -22,6 +22,9 @@ app = typer.Typer(
     add_completion=True,
 )
 commands.register(app)
+reading.register(app)
+dev = typer.Typer(no_args_is_help=True, help="Tools for developing and trying out.")
+app.add_typer(dev, name="dev")
 
 _ERROR = 2
 
@@ -144,6 +147,37 @@ def settings() -> None:
             )
     for name in sorted(seen):
         typer.echo(seen[name])
+
+
+@dev.command("fake-llm")
+def fake_llm(
+    listen: Annotated[
+        str, typer.Option(help="Address, host:port; port 0 takes a free one.")
+    ] = "127.0.0.1:8099",
+    script: Annotated[
+        str, typer.Option(help="Behaviours, one a request, joined by commas; the last one stays.")
+    ] = "ok",
+) -> None:
+    """Run a local stand-in for the language model's API, bad days included.
+
+    A moderator with WINNOW_LLM_BASE_URL set to its address, and any
+    WINNOW_LLM_API_KEY, asks it. The model fake-NAME behaves as NAME.
+    """
+    import uvicorn
+
+    from cli.fake_llm import FakeLlm
+    from cli.serve import ServeError, bind
+
+    try:
+        server = FakeLlm([name.strip() for name in script.split(",")])
+        bound = bind(listen)
+    except (ValueError, ServeError) as error:
+        _fail(str(error))
+        return
+    host, port = bound.getsockname()[:2]
+    print(f"fake-llm is ready: http://{host}:{port}", flush=True)
+    config = uvicorn.Config(server, log_level="warning", timeout_graceful_shutdown=1)
+    asyncio.run(uvicorn.Server(config).serve(sockets=[bound]))
 
 
 def _show_version(asked: bool) -> None:

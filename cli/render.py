@@ -43,6 +43,13 @@ def report(console: Console, answer: Json, name: str, limit: int) -> None:
     if len(shown) < len(findings):
         console.print(plain(f"… and {len(findings) - len(shown)} more (--limit 0 shows all)"))
     console.print(plain(f"{name}: {_account(answer)}"))
+    _notices(console, answer.get("notices", []))
+    if rejected_count := answer.get("records", {}).get("rejected", 0):
+        console.print(
+            plain(
+                f"  {rejected_count} records could not be read: winnow rejected {answer['report_id']}"
+            )
+        )
 
 
 def reports(console: Console, answers: list[Json]) -> None:
@@ -76,6 +83,138 @@ def events(console: Console, answers: list[Json]) -> None:
             plain(", ".join(f"{k}={_short(v)}" for k, v in sorted(payload.items()) if v != "")),
         )
     console.print(table)
+
+
+def rejected(console: Console, answers: list[Json]) -> None:
+    """Records that could not be read."""
+    table = _table("record", "at byte", "reason", "field", "what is wrong")
+    for answer in answers:
+        table.add_row(
+            str(answer["ordinal"]),
+            str(answer["at_byte"]),
+            plain(str(answer["reason"])),
+            plain(answer["field"]),
+            plain(answer["detail"]),
+        )
+    console.print(table)
+
+
+def credentials(console: Console, answers: list[Json]) -> None:
+    """Credentials over all reports."""
+    table = _table(
+        "fingerprint", "value", "risk", "findings", "reports", "paths", "tools", "last seen"
+    )
+    for answer in answers:
+        table.add_row(*_credential(answer))
+    console.print(table)
+
+
+def sightings(console: Console, answer: Json) -> None:
+    """One credential, and where it was seen."""
+    credentials(console, [answer["credential"]])
+    console.print()
+    table = _table("seen", "risk", "where", "commit", "rule", "scanner", "from", "finding")
+    for sighting in answer["sightings"]:
+        table.add_row(
+            plain(_moment(sighting["seen_at"])),
+            plain(str(sighting["risk"] or "–"), _STYLES.get(sighting["risk"], "")),
+            plain(_place(sighting)),
+            plain(sighting["commit"][:12]),
+            plain(sighting["rule"]),
+            plain(sighting["scanner_type"]),
+            plain(sighting["asset_key"]),
+            plain(sighting["finding_id"]),
+        )
+    console.print(table)
+    if answer["next_page_token"]:
+        console.print(plain("… and more (--limit shows more)"))
+
+
+def formats(console: Console, answers: list[Json]) -> None:
+    """Formats that are read."""
+    table = _table("scanner", "reads", "versions", "shapes", "also accepted as")
+    for answer in answers:
+        table.add_row(
+            plain(answer["id"]),
+            plain(answer["title"]),
+            plain(answer["versions"]),
+            plain(", ".join(answer["shapes"])),
+            plain(", ".join(answer["aliases"])),
+        )
+    console.print(table)
+
+
+def reading(console: Console, answer: Json, name: str, limit: int) -> None:
+    """What was read of a report that was judged by nobody.
+
+    Args:
+        console: where to.
+        answer: as `winnow parse --format json` writes it.
+        name: what the user knows the report by.
+        limit: findings and rejected records at most; 0 for all.
+    """
+    found = answer["findings"][:limit] if limit else answer["findings"]
+    if found:
+        table = _table("record", "where", "rule", "value", "kind")
+        for finding in found:
+            table.add_row(
+                str(finding["ordinal"]),
+                plain(_subject(finding)),
+                plain(finding["rule_id"]),
+                plain(finding["value_preview"]),
+                plain(str(finding["kind"])),
+            )
+        console.print(table)
+    if len(found) < len(answer["findings"]):
+        console.print(
+            plain(f"… and {len(answer['findings']) - len(found)} more (--limit 0 shows all)")
+        )
+    if answer["rejected"]:
+        rejected(console, answer["rejected"][:limit] if limit else answer["rejected"])
+    form, records = answer["format"], answer["records"]
+    told = [
+        form["scanner_type"] or "no scanner named",
+        form["dialect"],
+        form["tool"],
+        form["shape"],
+    ]
+    console.print(plain(f"{name}: {', '.join(dict.fromkeys(filter(None, told)))}"))
+    console.print(
+        plain(
+            f"  {records['read']} records read = {records['findings']} findings + "
+            f"{records['merged']} merged + {records['rejected']} rejected"
+        )
+    )
+    _notices(console, answer["notices"])
+
+
+def _subject(finding: Json) -> str:
+    if "package" in finding:
+        package = finding["package"]
+        return str(package["purl"] or f"{package['component_ref']} {package['version']}")
+    location = finding.get("code", {}).get("location", {"path": "", "line": 0})
+    return _place(location)
+
+
+def _credential(answer: Json) -> tuple[Any, ...]:
+    return (
+        plain(answer["fingerprint"]),
+        plain(answer["value_preview"]),
+        plain(str(answer["risk"] or "–"), _STYLES.get(answer["risk"], "")),
+        str(answer["findings"]),
+        str(answer["reports"]),
+        str(answer["paths"]),
+        plain(", ".join(answer["tools"])),
+        plain(_moment(answer["last_seen_at"])),
+    )
+
+
+def _notices(console: Console, notices: list[Json]) -> None:
+    for notice in notices:
+        about = f" {notice['field']}" if notice["field"] else ""
+        count = f" ({notice['records']} records)" if notice["records"] else ""
+        kind = str(notice["kind"]).replace("_", " ")
+        console.print(plain(f"  {kind}{about}{count}: {notice['detail']}"))
 
 
 def _table(*columns: str) -> Table:

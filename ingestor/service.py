@@ -14,13 +14,12 @@ from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from ingestor.parsers import PARSERS
+from ingestor.formats import known
 from ingestor.parsing import IngestKeys, read_report
 from runtime.errors import WinnowError
 from runtime.interceptors import validate
 from winnow.ingest.v1 import ingest_service_pb2 as pb
 from winnow.ingest.v1 import ingest_service_pb2_grpc as rpc
-from winnow.ingest.v1.format_pb2 import Format
 
 _CHUNKS_AHEAD = 4
 _RESPONSES_AHEAD = 4
@@ -71,22 +70,7 @@ class IngestService(rpc.IngestServiceServicer):
     async def ListFormats(
         self, _request: pb.ListFormatsRequest, _context: Any
     ) -> pb.ListFormatsResponse:
-        return pb.ListFormatsResponse(
-            formats=[
-                Format(
-                    id=parser.id,
-                    version=parser.version,
-                    title=parser.title,
-                    aliases=parser.aliases,
-                    shapes=parser.shapes,
-                    versions=parser.versions,
-                    incremental=parser.incremental,
-                    kinds=parser.kinds,
-                    notes=parser.notes,
-                )
-                for parser in sorted(PARSERS.values(), key=lambda parser: parser.id)
-            ]
-        )
+        return pb.ListFormatsResponse(formats=known())
 
 
 class _Stopped(Exception):

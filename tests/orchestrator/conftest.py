@@ -16,6 +16,7 @@ import orchestrator.app
 from tests.harness import serving, settings
 from winnow.audit.v1.audit_service_pb2_grpc import AuditServiceStub
 from winnow.report.v1 import report_service_pb2 as pb
+from winnow.report.v1.credential_service_pb2_grpc import CredentialServiceStub
 from winnow.report.v1.report_service_pb2_grpc import ReportServiceStub
 
 
@@ -23,6 +24,7 @@ class House(NamedTuple):
     """Stubs of a running house, and where its services are."""
 
     reports: Any
+    credentials: Any
     audit: Any
     addresses: dict[str, str]
     channel: grpc.aio.Channel
@@ -46,7 +48,13 @@ async def house(database_url: str) -> AsyncIterator[House]:
             **addresses,
         )
         address, channel = await stack.enter_async_context(serving(orchestrator.app.build(given)))
-        yield House(ReportServiceStub(channel), audit_stub, addresses, channel)
+        yield House(
+            ReportServiceStub(channel),
+            CredentialServiceStub(channel),
+            audit_stub,
+            addresses,
+            channel,
+        )
 
 
 async def upload(
