@@ -34,7 +34,7 @@ async def test_parse_as_json_has_every_finding_and_no_value(winnow: Run, report:
     answer = json.loads(result.stdout)
     assert answer["records"]["read"] == len(answer["findings"])
     assert sum(answer["rules"].values()) == len(answer["findings"])
-    assert not [name for name, value in planted_values().items() if value in result.stdout]
+    assert not [value for value in planted_values() if value in result.stdout]
 
 
 async def test_parse_shows_drift_and_rejected_records(winnow: Run, tmp_path: Path) -> None:
