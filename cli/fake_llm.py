@@ -94,10 +94,18 @@ class FakeLlm:
             return
         self.requests.append(body)
         request = _request(body)
-        if request is None or "x-api-key" not in headers:
+        if not {"authorization", "x-api-key"} & headers.keys():
+            await _error(send, 401, "authentication_error")
+        elif request is None:
             await _error(send, 400, "invalid_request_error")
-            return
-        await self._answer(self._behaviour(headers, request), request, send)
+        else:
+            answering = asyncio.create_task(
+                self._answer(self._behaviour(headers, request), request, send)
+            )
+            gone = asyncio.create_task(_gone(receive))
+            await asyncio.wait([answering, gone], return_when=asyncio.FIRST_COMPLETED)
+            answering.cancel()
+            gone.cancel()
 
     def _behaviour(self, headers: Mapping[str, str], request: Json) -> str:
         for name in (headers.get("x-fake-llm"), request["model"].removeprefix(_MODEL_PREFIX)):
@@ -190,6 +198,12 @@ async def _respond(
     }
     await send(start)
     await send({"type": "http.response.body", "body": body})
+
+
+async def _gone(receive: Receive) -> None:
+    """Returns when the client has hung up."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _body(receive: Receive) -> bytes:

@@ -176,7 +176,8 @@ def fake_llm(
         return
     host, port = bound.getsockname()[:2]
     print(f"fake-llm is ready: http://{host}:{port}", flush=True)
-    config = uvicorn.Config(server, log_level="warning", timeout_graceful_shutdown=1)
+    # An answer that is cut on purpose is no error to log.
+    config = uvicorn.Config(server, log_level="critical", timeout_graceful_shutdown=1)
     asyncio.run(uvicorn.Server(config).serve(sockets=[bound]))
 
 
