@@ -10,12 +10,14 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, TypeVar
 from urllib.parse import quote, urlsplit
 
 import grpc
 import httpx
+from google.protobuf.message import Message
 
+from gateway.body import fill_from
 from gateway.query import bind
 from gateway.translate import to_json
 from runtime.channels import OPTIONS
@@ -24,7 +26,15 @@ from winnow.audit.v1.audit_service_pb2 import ListEventsRequest
 from winnow.audit.v1.audit_service_pb2_grpc import AuditServiceStub
 from winnow.report.v1.credential_service_pb2 import GetCredentialRequest, ListCredentialsRequest
 from winnow.report.v1.credential_service_pb2_grpc import CredentialServiceStub
+from winnow.report.v1.decision_service_pb2 import (
+    DecideFindingRequest,
+    DecideFindingsRequest,
+    ListDecisionsRequest,
+    WithdrawDecisionRequest,
+)
+from winnow.report.v1.decision_service_pb2_grpc import DecisionServiceStub
 from winnow.report.v1.report_service_pb2 import (
+    GetFindingRequest,
     GetReportRequest,
     ListFindingsRequest,
     ListRejectedRequest,
@@ -38,6 +48,7 @@ from winnow.report.v1.report_service_pb2 import (
 from winnow.report.v1.report_service_pb2_grpc import ReportServiceStub
 
 Json = dict[str, Any]
+M = TypeVar("M", bound=Message)
 
 _CHUNK = 1 << 18
 _PAGE = 2000
@@ -99,6 +110,26 @@ class Client(Protocol):
 
     def credential(self, fingerprint: str, limit: int) -> Json:
         """One credential and up to `limit` sightings (at most 2,000), as REST answers."""
+        ...
+
+    def finding(self, finding_id: str) -> Json:
+        """A finding and its verdicts."""
+        ...
+
+    def decide(self, finding_id: str, ruling: Json) -> Json:
+        """Decides a finding; the decision and its reach."""
+        ...
+
+    def decide_many(self, report_id: str, wanted: Json) -> Json:
+        """Decides, or previews, the findings of a report that a filter matches."""
+        ...
+
+    def withdraw(self, decision_id: str, actor: str) -> Json:
+        """Ends a decision."""
+        ...
+
+    def decisions(self, limit: int, finding_id: str = "", active: bool = False) -> list[Json]:
+        """The newest decisions."""
         ...
 
 
@@ -210,6 +241,32 @@ class RestClient:
         path = f"/credentials/{quote(fingerprint, safe='')}"
         return self._get(path, page_size=str(min(limit, _PAGE)))
 
+    def finding(self, finding_id: str) -> Json:
+        return self._get(f"/findings/{quote(finding_id, safe='')}")
+
+    def decide(self, finding_id: str, ruling: Json) -> Json:
+        return self._post(f"/findings/{quote(finding_id, safe='')}/decisions", ruling)
+
+    def decide_many(self, report_id: str, wanted: Json) -> Json:
+        return self._post(f"{_path(report_id)}/decisions", wanted)
+
+    def withdraw(self, decision_id: str, actor: str) -> Json:
+        path = f"/decisions/{quote(decision_id, safe='')}/withdraw"
+        return self._post(path, {"actor": actor})
+
+    def decisions(self, limit: int, finding_id: str = "", active: bool = False) -> list[Json]:
+        query = {
+            "page_size": str(min(limit, _REPORTS_PAGE)),
+            "finding_id": finding_id,
+            "active": "true" if active else "false",
+        }
+        return _first(self._pages("/decisions", "decisions", query), limit)
+
+    def _post(self, path: str, content: Json) -> Json:
+        with self._reaching():
+            answer = self._http.post(path, json=content)
+        return self._checked(answer)
+
     def _pages(self, path: str, member: str, query: dict[str, str]) -> Iterator[Json]:
         while True:
             page = self._get(path, **query)
@@ -272,6 +329,7 @@ class GrpcClient:
     def __init__(self, channel: grpc.Channel, server: str) -> None:
         self._reports = ReportServiceStub(channel)
         self._credentials = CredentialServiceStub(channel)
+        self._decisions = DecisionServiceStub(channel)
         self._audit = AuditServiceStub(channel)
         self._server = server
 
@@ -329,8 +387,34 @@ class GrpcClient:
 
     def credential(self, fingerprint: str, limit: int) -> Json:
         request = GetCredentialRequest(fingerprint=fingerprint, page_size=min(limit, _PAGE))
+        return self._one(self._credentials.GetCredential, request)
+
+    def finding(self, finding_id: str) -> Json:
+        request = GetFindingRequest(finding_id=finding_id)
+        return self._one(self._reports.GetFinding, request)
+
+    def decide(self, finding_id: str, ruling: Json) -> Json:
+        request = _filled(DecideFindingRequest(finding_id=finding_id), {"ruling": ruling})
+        return self._one(self._decisions.DecideFinding, request)
+
+    def decide_many(self, report_id: str, wanted: Json) -> Json:
+        request = _filled(DecideFindingsRequest(report_id=report_id), wanted)
+        return self._one(self._decisions.DecideFindings, request)
+
+    def withdraw(self, decision_id: str, actor: str) -> Json:
+        request = WithdrawDecisionRequest(decision_id=decision_id, actor=actor)
+        return self._one(self._decisions.WithdrawDecision, request)
+
+    def decisions(self, limit: int, finding_id: str = "", active: bool = False) -> list[Json]:
+        request = ListDecisionsRequest(
+            page_size=min(limit, _REPORTS_PAGE), finding_id=finding_id, active=active
+        )
+        pages = self._pages(self._decisions.ListDecisions, request, "decisions")
+        return _first(pages, limit)
+
+    def _one(self, method: Callable[..., Any], request: Any) -> Json:
         with self._reaching():
-            return to_json(self._credentials.GetCredential(request, timeout=_TIMEOUT))
+            return to_json(method(request, timeout=_TIMEOUT))
 
     def _pages(self, method: Callable[..., Any], request: Any, member: str) -> Iterator[Json]:
         while True:
@@ -354,6 +438,14 @@ class GrpcClient:
                 ) from None
             failure = from_rpc(error, "server")
             raise _from_winnow(failure, self._server) from None
+
+
+def _filled(message: M, content: Json) -> M:
+    try:
+        fill_from(message, content)
+    except WinnowError as error:
+        raise ClientError(f"{error.title}: {error.message} ({error.reason})") from None
+    return message
 
 
 def _from_winnow(error: WinnowError, server: str) -> ClientError:

@@ -50,7 +50,7 @@ class Risk(StrEnum):
     LOW = "low"
 
 
-_Server = Annotated[
+Server = Annotated[
     str,
     typer.Option(
         envvar="WINNOW_SERVER",
@@ -58,7 +58,7 @@ _Server = Annotated[
     ),
 ]
 _Limit = Annotated[int, typer.Option(min=0, help="Rows of the table at most; 0 for all.")]
-_DEFAULT_SERVER = "http://127.0.0.1:8080"
+DEFAULT_SERVER = "http://127.0.0.1:8080"
 
 
 def submit(
@@ -66,7 +66,7 @@ def submit(
     scanner: Annotated[
         str, typer.Option(help="Which scanner wrote them; found out by content if not given.")
     ] = "",
-    server: _Server = _DEFAULT_SERVER,
+    server: Server = DEFAULT_SERVER,
     output: Annotated[
         Format, typer.Option("--format", help="json is the API's answer (several: an array).")
     ] = Format.TABLE,
@@ -109,7 +109,7 @@ def submit(
 
 def show(
     report_id: Annotated[str, typer.Argument(metavar="ID", help="The report's id.")],
-    server: _Server = _DEFAULT_SERVER,
+    server: Server = DEFAULT_SERVER,
     output: Annotated[Format, typer.Option("--format")] = Format.TABLE,
     risk: Annotated[Risk | None, typer.Option(help="Only findings of this risk.")] = None,
     limit: _Limit = 100,
@@ -127,7 +127,7 @@ def show(
 
 
 def reports(
-    server: _Server = _DEFAULT_SERVER,
+    server: Server = DEFAULT_SERVER,
     output: Annotated[ListFormat, typer.Option("--format")] = ListFormat.TABLE,
     limit: Annotated[int, typer.Option(min=1, help="Reports at most.")] = 50,
 ) -> None:
@@ -146,7 +146,7 @@ def reports(
 
 def events(
     report_id: Annotated[str, typer.Argument(metavar="ID", help="The report's id.")],
-    server: _Server = _DEFAULT_SERVER,
+    server: Server = DEFAULT_SERVER,
     output: Annotated[ListFormat, typer.Option("--format")] = ListFormat.TABLE,
 ) -> None:
     """Show a report's audit trail."""
@@ -164,7 +164,7 @@ def events(
 
 def rejected(
     report_id: Annotated[str, typer.Argument(metavar="ID", help="The report's id.")],
-    server: _Server = _DEFAULT_SERVER,
+    server: Server = DEFAULT_SERVER,
     output: Annotated[ListFormat, typer.Option("--format")] = ListFormat.TABLE,
 ) -> None:
     """Show the records of a report that could not be read, and why."""
@@ -188,7 +188,7 @@ def credentials(
     min_reports: Annotated[
         int, typer.Option(min=0, help="Only those that so many reports hold.")
     ] = 0,
-    server: _Server = _DEFAULT_SERVER,
+    server: Server = DEFAULT_SERVER,
     output: Annotated[ListFormat, typer.Option("--format")] = ListFormat.TABLE,
     limit: Annotated[int, typer.Option(min=1, help="Rows at most.")] = 50,
 ) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from cli import commands, reading
+from cli import commands, deciding, reading
 
 app = typer.Typer(
     name="winnow",
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 commands.register(app)
 reading.register(app)
+deciding.register(app)
 dev = typer.Typer(no_args_is_help=True, help="Tools for developing and trying out.")
 app.add_typer(dev, name="dev")
 

@@ -130,6 +130,45 @@ def sightings(console: Console, answer: Json) -> None:
         console.print(plain("… and more (--limit shows more)"))
 
 
+def preview(console: Console, answer: Json) -> None:
+    """What a decision on many would decide."""
+    table = _table("risk", "where", "rule", "value", "by")
+    for finding in answer["sample"]:
+        table.add_row(
+            plain(str(finding["risk"] or "–"), _STYLES.get(finding["risk"], "")),
+            plain(_place(finding)),
+            plain(finding["rule"]),
+            plain(finding["value_preview"]),
+            plain(str(finding["source"] or "")),
+        )
+    console.print(table)
+    if (more := answer["matched"] - len(answer["sample"])) > 0:
+        console.print(plain(f"… and {more} more"))
+    console.print(
+        plain(
+            f"{answer['matched']} findings match: {answer['decisions']} decisions, "
+            f"{answer['findings']} findings over all reports"
+        )
+    )
+
+
+def decisions(console: Console, answers: list[Json]) -> None:
+    """Decisions."""
+    table = _table("decision", "when", "outcome", "scope", "by", "until", "finding", "reason")
+    for answer in answers:
+        table.add_row(
+            plain(answer["decision_id"]),
+            plain(_moment(answer["decided_at"])),
+            plain(str(answer["outcome"])),
+            plain(str(answer["scope"])),
+            plain(answer["actor"]),
+            plain(_moment(answer["ends_at"])),
+            plain(answer["finding_id"]),
+            plain(answer["reason"]),
+        )
+    console.print(table)
+
+
 def formats(console: Console, answers: list[Json]) -> None:
     """Formats that are read."""
     table = _table("scanner", "reads", "versions", "shapes", "also accepted as")

@@ -54,3 +54,8 @@ def console(*, stderr: bool = False) -> Console:
 def dump(value: Any) -> str:
     """JSON in which nothing but ASCII stands, so that it cannot steer a terminal either."""
     return json.dumps(value, indent=2).replace("\x7f", "\\u007f")
+
+
+def dump_line(value: Any) -> str:
+    """As `dump`, on one line."""
+    return json.dumps(value, separators=(",", ":")).replace("\x7f", "\\u007f")

@@ -38,7 +38,7 @@ def build(settings: GatewaySettings) -> FastAPI:
     from gateway import docs, problems
     from gateway.backends import connect
     from gateway.middleware import Requests
-    from gateway.routes import credentials, events, health, reports, submit
+    from gateway.routes import credentials, decisions, events, health, reports, submit
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -56,7 +56,7 @@ def build(settings: GatewaySettings) -> FastAPI:
         **docs.ABOUT,
     )
     app.state.settings = settings
-    for routes in (submit, reports, credentials, events, health):
+    for routes in (submit, reports, decisions, credentials, events, health):
         app.include_router(routes.router)
     app.add_middleware(Requests, tenant=settings.tenant)
     problems.install(app)

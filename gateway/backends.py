@@ -14,12 +14,14 @@ from runtime.channels import PeerStatus, dial
 from runtime.errors import from_rpc
 from winnow.audit.v1.audit_service_pb2_grpc import AuditServiceStub
 from winnow.report.v1.credential_service_pb2_grpc import CredentialServiceStub
+from winnow.report.v1.decision_service_pb2_grpc import DecisionServiceStub
 from winnow.report.v1.report_service_pb2_grpc import ReportServiceStub
 
 if TYPE_CHECKING:
     # Known to the type stubs only.
     from winnow.audit.v1.audit_service_pb2_grpc import AuditServiceAsyncStub
     from winnow.report.v1.credential_service_pb2_grpc import CredentialServiceAsyncStub
+    from winnow.report.v1.decision_service_pb2_grpc import DecisionServiceAsyncStub
     from winnow.report.v1.report_service_pb2_grpc import ReportServiceAsyncStub
 
 ORCHESTRATOR = "orchestrator"
@@ -34,6 +36,7 @@ class Backends:
     audit_log: grpc.aio.Channel
     reports: ReportServiceAsyncStub
     credentials: CredentialServiceAsyncStub
+    decisions: DecisionServiceAsyncStub
     audit: AuditServiceAsyncStub
 
     async def close(self) -> None:
@@ -49,6 +52,7 @@ def connect(orchestrator_address: str, audit_address: str) -> Backends:
         audit_log,
         ReportServiceStub(orchestrator),
         CredentialServiceStub(orchestrator),
+        DecisionServiceStub(orchestrator),
         AuditServiceStub(audit_log),
     )
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from google.protobuf.descriptor import Descriptor
 
 from gateway.problems import MEDIA_TYPE
-from gateway.schemas import Schema, components, parameters, reference
+from gateway.schemas import Schema, components, parameters, reference, request_schema
 from runtime.errors import MAPPINGS
 from winnow.audit.v1.audit_service_pb2 import ListEventsRequest, ListEventsResponse
 from winnow.report.v1.credential_service_pb2 import (
@@ -19,9 +20,20 @@ from winnow.report.v1.credential_service_pb2 import (
     ListCredentialsRequest,
     ListCredentialsResponse,
 )
+from winnow.report.v1.decision_service_pb2 import (
+    DecideFindingResponse,
+    DecideFindingsRequest,
+    DecideFindingsResponse,
+    ListDecisionsRequest,
+    ListDecisionsResponse,
+    Ruling,
+    WithdrawDecisionRequest,
+    WithdrawDecisionResponse,
+)
 from winnow.report.v1.report_pb2 import RecordCounts, Report, RiskSummary
 from winnow.report.v1.report_progress_pb2 import ReportProgress
 from winnow.report.v1.report_service_pb2 import (
+    GetFindingResponse,
     ListFindingsRequest,
     ListFindingsResponse,
     ListFormatsResponse,
@@ -119,6 +131,11 @@ _ROOTS = (
     ListRejectedResponse,
     ListCredentialsResponse,
     GetCredentialResponse,
+    GetFindingResponse,
+    DecideFindingResponse,
+    DecideFindingsResponse,
+    WithdrawDecisionResponse,
+    ListDecisionsResponse,
     ListFormatsResponse,
     ListEventsResponse,
     ReportProgress,
@@ -149,6 +166,12 @@ def _route(
         "responses": responses,
         "openapi_extra": {**({"parameters": described} if described else {}), **extra},
     }
+
+
+def _body(descriptor: Descriptor, *path: str, required: bool = True) -> Schema:
+    """A request's JSON body: the message's fields but for those of the path."""
+    schema = request_schema(descriptor, path)
+    return {"required": required, "content": {_JSON: {"schema": schema}}}
 
 
 def _text_parameter(name: str, where: str = "query", **more: Any) -> Schema:
@@ -224,6 +247,13 @@ LIST_FINDINGS = _route(
     {400: "A parameter is not valid", 404: _NO_REPORT, **_BEHIND},
     parameters(ListFindingsRequest.DESCRIPTOR, ["report_id"]),
 )
+GET_FINDING = _route(
+    "A finding in full, with every verdict that was ever given on it",
+    {200: _content(reference("GetFindingResponse"), "The finding")},
+    {400: "A parameter is not valid", 404: "No finding has this id", **_BEHIND},
+    [{"name": "finding_id", "in": "path", "required": True, "schema": _TEXT}],
+    path=False,
+)
 LIST_REJECTED = _route(
     "A report's records that could not be read, and why",
     {200: _content(reference("ListRejectedResponse"), "A page")},
@@ -251,6 +281,43 @@ LIST_FORMATS = _route(
     "Formats that reports are read in",
     {200: _content(reference("ListFormatsResponse"), "All of them")},
     {400: "A parameter is not valid", **_BEHIND},
+    path=False,
+)
+DECIDE_FINDING = _route(
+    "Decide a finding, and by default every other one of the same value",
+    {201: _content(reference("DecideFindingResponse"), "The decision, and how far it reaches")},
+    {400: "A member is not valid", 404: "No finding has this id", **_BEHIND},
+    [{"name": "finding_id", "in": "path", "required": True, "schema": _TEXT}],
+    path=False,
+    requestBody=_body(Ruling.DESCRIPTOR),
+)
+DECIDE_FINDINGS = _route(
+    "Decide all findings of a report that a filter matches, or preview that",
+    {
+        200: _content(reference("DecideFindingsResponse"), "What would be decided (preview)"),
+        201: _content(reference("DecideFindingsResponse"), "What was decided"),
+    },
+    {400: "A member is not valid", 404: _NO_REPORT, **_BEHIND},
+    requestBody=_body(DecideFindingsRequest.DESCRIPTOR, "report_id"),
+)
+WITHDRAW_DECISION = _route(
+    "End a decision: what the cascade said stands again",
+    {200: _content(reference("WithdrawDecisionResponse"), "The decision, ended")},
+    {
+        400: "A member is not valid",
+        404: "No decision has this id",
+        409: "The decision has ended",
+        **_BEHIND,
+    },
+    [{"name": "decision_id", "in": "path", "required": True, "schema": _TEXT}],
+    path=False,
+    requestBody=_body(WithdrawDecisionRequest.DESCRIPTOR, "decision_id", required=False),
+)
+LIST_DECISIONS = _route(
+    "Decisions, newest first",
+    {200: _content(reference("ListDecisionsResponse"), "A page")},
+    {400: "A parameter is not valid", 404: "No finding has this id", **_BEHIND},
+    parameters(ListDecisionsRequest.DESCRIPTOR),
     path=False,
 )
 CANCEL_REPORT = _route(

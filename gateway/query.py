@@ -83,6 +83,10 @@ def _parse(field: FieldDescriptor, value: str) -> Any:
         if not (value.isascii() and value.isdigit() and int(value[:11]) <= _MAX_UINT32):
             raise _invalid(field, "uint32", "must be a whole number, 0 or more")
         return int(value)
+    if field.type == FieldDescriptor.TYPE_BOOL:
+        if value not in ("true", "false"):
+            raise _invalid(field, "bool", "must be true or false")
+        return value == "true"
     return value
 
 

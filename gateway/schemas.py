@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -50,6 +50,28 @@ def parameters(descriptor: Descriptor, path: Iterable[str] = ()) -> list[Schema]
         {"name": name, "in": "query", "required": False, "schema": _parameter(field)}
         for name, field in parameter_fields(descriptor, path).items()
     ]
+
+
+def request_schema(descriptor: Descriptor, path: Container[str] = ()) -> Schema:
+    """The JSON body that `body.fill` takes for a request message: no member must be
+    there, and no other may.
+    """
+    return {
+        "type": "object",
+        "properties": {
+            field.name: _member(field) for field in descriptor.fields if field.name not in path
+        },
+        "additionalProperties": False,
+    }
+
+
+def _member(field: FieldDescriptor) -> Schema:
+    message = field.message_type
+    if message is None:
+        return _parameter(field)
+    if message.full_name == TIMESTAMP:
+        return {"type": "string", "format": "date-time"}
+    return request_schema(message)
 
 
 def _parameter(field: FieldDescriptor) -> Schema:

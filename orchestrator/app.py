@@ -37,14 +37,20 @@ def build(settings: OrchestratorSettings) -> Service:
     from orchestrator.run import Runner
     from orchestrator.service import ReportService
     from orchestrator.service_credentials import CredentialService
+    from orchestrator.service_decisions import DecisionService
     from runtime.channels import dial
     from runtime.clock import uuid7
     from runtime.database import Database
     from runtime.server import Service
     from winnow.audit.v1.audit_service_pb2_grpc import AuditServiceStub
     from winnow.ingest.v1.ingest_service_pb2_grpc import IngestServiceStub
-    from winnow.report.v1 import credential_service_pb2, report_service_pb2
+    from winnow.report.v1 import (
+        credential_service_pb2,
+        decision_service_pb2,
+        report_service_pb2,
+    )
     from winnow.report.v1 import credential_service_pb2_grpc as credential_rpc
+    from winnow.report.v1 import decision_service_pb2_grpc as decision_rpc
     from winnow.report.v1 import report_service_pb2_grpc as report_rpc
 
     database = Database(settings.database_url.get_secret_value(), connections=8)
@@ -72,9 +78,11 @@ def build(settings: OrchestratorSettings) -> Service:
         IngestServiceStub(channels["ingestor"]),
     )
     credentials = CredentialService(database)
+    decisions = DecisionService(database, outbox)
 
     def register(server: grpc.aio.Server) -> None:
         report_rpc.add_ReportServiceServicer_to_server(reports, server)
+        decision_rpc.add_DecisionServiceServicer_to_server(decisions, server)
         credential_rpc.add_CredentialServiceServicer_to_server(credentials, server)
 
     async def take_up() -> None:
@@ -93,8 +101,9 @@ def build(settings: OrchestratorSettings) -> Service:
         (
             report_service_pb2.DESCRIPTOR.services_by_name["ReportService"],
             credential_service_pb2.DESCRIPTOR.services_by_name["CredentialService"],
+            decision_service_pb2.DESCRIPTOR.services_by_name["DecisionService"],
         ),
         register,
-        background=(outbox.run, take_up),
+        background=(outbox.run, take_up, decisions.expire),
         close=close,
     )

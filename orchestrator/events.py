@@ -19,11 +19,14 @@ REPORT_MODERATED = "REPORT_MODERATED"
 REPORT_DONE = "REPORT_DONE"
 REPORT_FAILED = "REPORT_FAILED"
 REPORT_VIEWED = "REPORT_VIEWED"
+DECISION_MADE = "DECISION_MADE"
+DECISION_WITHDRAWN = "DECISION_WITHDRAWN"
+DECISION_EXPIRED = "DECISION_EXPIRED"
 
 # Whose work an event records, where it is not the orchestrator's own.
 _SERVICE = {REPORT_INGESTED: "ingestor", REPORT_MODERATED: "moderator"}
-# A report is viewed many times and passes every other point once.
-_REPEATED = frozenset({REPORT_VIEWED})
+# A report passes every other point once.
+_REPEATED = frozenset({REPORT_VIEWED, DECISION_MADE, DECISION_WITHDRAWN, DECISION_EXPIRED})
 
 
 def report_event(event_type: str, report_id: uuid.UUID, tenant: str, **payload: Any) -> Envelope:

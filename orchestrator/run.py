@@ -16,7 +16,7 @@ import structlog
 from google.protobuf.json_format import MessageToDict
 from sqlalchemy import Connection
 
-from orchestrator import events, states, store, store_findings
+from orchestrator import events, states, store, store_decisions, store_findings
 from orchestrator.intake import RawReport
 from orchestrator.outbox import Outbox
 from orchestrator.relay import Legs, Relay, Source, Writer, stored_unjudged
@@ -274,6 +274,7 @@ class Runner:
         ended: list[Report] = []
 
         def end(connection: Connection) -> None:
+            store_decisions.apply(connection, report_id, tenant)
             counts = store_findings.risks(connection, report_id)
             summary = {"high": counts.high, "medium": counts.medium, "low": counts.low}
             happened = [

@@ -11,6 +11,7 @@ import grpc
 import structlog
 
 from orchestrator import events, states, store, store_findings
+from orchestrator.ids import finding_id, no_finding
 from orchestrator.intake import Intake
 from orchestrator.outbox import Outbox
 from orchestrator.run import Ended, Fresh, Runner
@@ -127,6 +128,18 @@ class ReportService(rpc.ReportServiceServicer):
             findings=found,
             next_page_token="" if last is None else paging.encode(str(last), *query),
         )
+
+    async def GetFinding(
+        self, request: pb.GetFindingRequest, _context: Any
+    ) -> pb.GetFindingResponse:
+        report_id, ordinal = finding_id(request.finding_id)
+        found = await self._database.run(
+            store_findings.one, report_id, context.tenant.get(), ordinal
+        )
+        if found is None:
+            raise no_finding(request.finding_id)
+        finding, verdicts = found
+        return pb.GetFindingResponse(finding=finding, verdicts=verdicts)
 
     async def ListRejected(
         self, request: pb.ListRejectedRequest, _context: Any

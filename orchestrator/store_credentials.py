@@ -5,9 +5,9 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, func, select
-from sqlalchemy.dialects.postgresql import distinct_on
+from sqlalchemy import Connection, Select, and_, func, literal, select
 
+from orchestrator.standing import standing
 from orchestrator.tables import findings, reports, verdicts
 from runtime import paging
 from winnow.finding.v1.verdict_pb2 import Risk
@@ -61,16 +61,7 @@ def sightings(
     Returns:
         Up to `limit` sightings, and whether others follow.
     """
-    latest = (
-        select(verdicts.c.risk)
-        .where(
-            verdicts.c.report_id == findings.c.report_id,
-            verdicts.c.ordinal == findings.c.ordinal,
-        )
-        .order_by(verdicts.c.revision.desc())
-        .limit(1)
-        .scalar_subquery()
-    )
+    latest = standing(verdicts.c.risk)
     query = (
         select(
             findings.c.report_id,
@@ -83,9 +74,10 @@ def sightings(
             findings.c.line,
             findings.c.commit_id,
             findings.c.validity,
-            latest.label("risk"),
+            latest.c.risk,
         )
-        .join(reports, reports.c.report_id == findings.c.report_id)
+        .join_from(findings, reports, reports.c.report_id == findings.c.report_id)
+        .outerjoin(latest, literal(True))
         .where(findings.c.tenant_id == tenant, findings.c.value_fingerprint == fingerprint)
         .order_by(findings.c.report_id.desc(), findings.c.ordinal)
         .limit(limit + 1)
@@ -144,24 +136,14 @@ def _credentials(connection: Connection, tenant: str, query: Select[Any]) -> lis
 def _risks(
     connection: Connection, tenant: str, fingerprints: list[bytes]
 ) -> dict[bytes, Risk.ValueType]:
-    """The highest risk among each credential's latest verdicts."""
-    latest = (
-        select(findings.c.value_fingerprint, verdicts.c.risk)
-        .ext(distinct_on(findings.c.report_id, findings.c.ordinal))
-        .join(
-            verdicts,
-            and_(
-                verdicts.c.report_id == findings.c.report_id,
-                verdicts.c.ordinal == findings.c.ordinal,
-            ),
-        )
-        .where(findings.c.tenant_id == tenant, findings.c.value_fingerprint.in_(fingerprints))
-        .order_by(findings.c.report_id, findings.c.ordinal, verdicts.c.revision.desc())
-        .subquery()
-    )
+    """The highest risk among the verdicts that stand on each credential."""
+    latest = standing(verdicts.c.risk)
     # High is 1 and low is 3.
-    query = select(latest.c.value_fingerprint, func.min(latest.c.risk)).group_by(
-        latest.c.value_fingerprint
+    query = (
+        select(findings.c.value_fingerprint, func.min(latest.c.risk))
+        .join_from(findings, latest, literal(True))
+        .where(findings.c.tenant_id == tenant, findings.c.value_fingerprint.in_(fingerprints))
+        .group_by(findings.c.value_fingerprint)
     )
     return {bytes(fingerprint): risk for fingerprint, risk in connection.execute(query)}
 

@@ -12,9 +12,19 @@ from typing import Any, NamedTuple
 
 import msgspec
 from psycopg.types.json import Jsonb
-from sqlalchemy import Connection, Select, Table, and_, delete, func, select
-from sqlalchemy.dialects.postgresql import distinct_on
+from sqlalchemy import (
+    Connection,
+    Select,
+    Table,
+    and_,
+    delete,
+    func,
+    literal,
+    select,
+)
+from sqlalchemy.sql.selectable import LateralFromClause
 
+from orchestrator.standing import standing, standing_in
 from orchestrator.tables import findings, rejections, verdicts
 from runtime import paging
 from runtime.clock import now
@@ -230,14 +240,8 @@ def unjudged(connection: Connection, report_id: uuid.UUID, after: int, limit: in
 
 
 def risks(connection: Connection, report_id: uuid.UUID) -> RiskSummary:
-    """Findings by the risk of their latest verdict."""
-    latest = (
-        select(verdicts.c.risk)
-        .ext(distinct_on(verdicts.c.ordinal))
-        .where(verdicts.c.report_id == report_id)
-        .order_by(verdicts.c.ordinal, verdicts.c.revision.desc())
-        .subquery("latest")
-    )
+    """Findings by the risk of the verdict that stands."""
+    latest = standing_in(report_id, verdicts.c.risk).subquery("latest")
     query = select(latest.c.risk, func.count()).group_by(latest.c.risk)
     counts = {row[0]: row[1] for row in connection.execute(query)}
     return RiskSummary(
@@ -256,7 +260,7 @@ def page(
     limit: int,
     full: bool,
 ) -> tuple[list[ReportFinding], int | None]:
-    """Findings above ordinal `after` with their latest verdicts: up to `limit`, and
+    """Findings above ordinal `after` with the verdicts that stand: up to `limit`, and
     up to about 2 MiB, so that a page of long ones stays below gRPC's 4 MiB.
 
     Returns:
@@ -271,24 +275,38 @@ def page(
     return found, rows[len(found) - 1].ordinal if more else None
 
 
+def one(
+    connection: Connection, report_id: uuid.UUID, tenant: str, ordinal: int
+) -> tuple[ReportFinding, list[Verdict]] | None:
+    """One finding in full, and its verdicts, the newest first; None if there is none."""
+    found, _ = page(connection, report_id, tenant, Filters(), ordinal - 1, 1, full=True)
+    if not found or found[0].detail.ordinal != ordinal:
+        return None
+    query = (
+        select(verdicts)
+        .where(verdicts.c.report_id == report_id, verdicts.c.ordinal == ordinal)
+        .order_by(verdicts.c.revision.desc())
+    )
+    return found[0], [_verdict(row) for row in connection.execute(query)]
+
+
+def _verdict(row: Any) -> Verdict:
+    verdict = Verdict.FromString(row.message)
+    verdict.ordinal = row.ordinal
+    verdict.inputs.update(row.inputs)
+    verdict.decided_at.FromDatetime(row.decided_at)
+    return verdict
+
+
 def _page_query(
     report_id: uuid.UUID, filters: Filters, after: int, limit: int, full: bool
 ) -> Select[Any]:
-    latest = (
-        select(
-            verdicts.c.risk,
-            verdicts.c.source,
-            verdicts.c.reason,
-            verdicts.c.confidence,
-            *((verdicts.c.inputs, verdicts.c.message) if full else ()),
-        )
-        .where(
-            verdicts.c.report_id == findings.c.report_id,
-            verdicts.c.ordinal == findings.c.ordinal,
-        )
-        .order_by(verdicts.c.revision.desc())
-        .limit(1)
-        .lateral("latest")
+    latest = standing(
+        verdicts.c.risk,
+        verdicts.c.source,
+        verdicts.c.reason,
+        verdicts.c.confidence,
+        *((verdicts.c.inputs, verdicts.c.message) if full else ()),
     )
     query = (
         select(
@@ -310,11 +328,16 @@ def _page_query(
                 else ()
             ),
         )
-        .outerjoin(latest, findings.c.report_id == report_id)
+        .outerjoin(latest, literal(True))
         .where(findings.c.report_id == report_id, findings.c.ordinal > after)
         .order_by(findings.c.ordinal)
         .limit(limit)
     )
+    return filtered(query, filters, latest)
+
+
+def filtered(query: Select[Any], filters: Filters, latest: LateralFromClause) -> Select[Any]:
+    """The query with these filters on `findings` and on the verdict that stands."""
     if filters.risk:
         query = query.where(latest.c.risk == filters.risk)
     if filters.source:

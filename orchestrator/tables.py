@@ -2,13 +2,14 @@
 
 Columns are what queries touch; the protobuf message beside them is the whole
 thing. Findings are immutable and verdicts append-only: what readers see is the
-verdict of the highest revision.
+standing verdict (standing.py).
 """
 
 from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     DateTime,
     Float,
@@ -124,6 +125,47 @@ verdicts = Table(
     Column("decided_at", DateTime(timezone=True), nullable=False),
     # winnow.finding.v1.Verdict: evidence and deciding stage.
     Column("message", LargeBinary, nullable=False),
+    # A person's: it stands while its decision holds.
+    Column("decision_id", UUID(as_uuid=True)),
+    Index("verdicts_by_decision", "decision_id", postgresql_where=text("decision_id IS NOT NULL")),
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("decision_id", UUID(as_uuid=True), primary_key=True),
+    Column("tenant_id", Text, nullable=False),
+    Column("outcome", SmallInteger, nullable=False),
+    Column("scope", SmallInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("decided_at", DateTime(timezone=True), nullable=False),
+    # The only thing that ever changes: an expiry, or when it was withdrawn or replaced.
+    Column("ends_at", DateTime(timezone=True)),
+    # Whether its end is in the reports' summaries.
+    Column("settled", Boolean, nullable=False, server_default=text("false")),
+    # The finding that it was made on, and the value that it follows.
+    Column("report_id", UUID(as_uuid=True), nullable=False),
+    Column("ordinal", BigInteger, nullable=False),
+    Column("value_fingerprint", LargeBinary),
+    # The verdict that follows from it.
+    Column("risk", SmallInteger, nullable=False),
+    Column("confidence", Float),
+    Column("stated", Text, nullable=False),
+    Column("message", LargeBinary, nullable=False),
+    Index("decisions_newest", "tenant_id", text("decision_id DESC")),
+    Index(
+        "decisions_by_value",
+        "tenant_id",
+        "value_fingerprint",
+        postgresql_where=text("value_fingerprint IS NOT NULL"),
+    ),
+    Index("decisions_by_finding", "report_id", "ordinal"),
+    Index(
+        "decisions_unsettled",
+        "ends_at",
+        postgresql_where=text("NOT settled AND ends_at IS NOT NULL"),
+    ),
 )
 
 outbox = Table(

@@ -16,6 +16,7 @@ from runtime.channels import call
 from runtime.errors import WinnowError
 from winnow.report.v1.report_service_pb2 import (
     CancelReportRequest,
+    GetFindingRequest,
     GetReportRequest,
     ListFindingsRequest,
     ListFindingsResponse,
@@ -26,6 +27,7 @@ from winnow.report.v1.report_service_pb2 import (
 router = APIRouter()
 
 _PAGE = 2000
+_MOST_ID = 64
 
 
 @router.get("/reports", **docs.LIST_REPORTS)
@@ -61,6 +63,18 @@ async def list_findings(request: Request) -> Response:
     with calling(ORCHESTRATOR):
         page = await backends(request).reports.ListFindings(query, **call())
     return answers.json(to_json(page))
+
+
+@router.get("/findings/{finding_id}", **docs.GET_FINDING)
+async def get_finding(request: Request) -> Response:
+    query = bind(
+        GetFindingRequest,
+        request.query_params.multi_items(),
+        finding_id=request.path_params["finding_id"][:_MOST_ID],
+    )
+    with calling(ORCHESTRATOR):
+        found = await backends(request).reports.GetFinding(query, **call())
+    return answers.json(to_json(found))
 
 
 @router.get("/reports/{report_id}/rejected", **docs.LIST_REJECTED)

@@ -16,7 +16,7 @@ from gateway.app import GatewaySettings, build
 from gateway.openapi import document
 from runtime.config import load
 from winnow.audit.v1 import audit_service_pb2
-from winnow.report.v1 import credential_service_pb2, report_service_pb2
+from winnow.report.v1 import credential_service_pb2, decision_service_pb2, report_service_pb2
 
 ROOT = Path(__file__).resolve().parents[2]
 # What only the gateway itself can answer.
@@ -24,6 +24,7 @@ OWN = {("GET", "/healthz"), ("GET", "/readyz")}
 SERVICES = (
     report_service_pb2.DESCRIPTOR.services_by_name["ReportService"],
     credential_service_pb2.DESCRIPTOR.services_by_name["CredentialService"],
+    decision_service_pb2.DESCRIPTOR.services_by_name["DecisionService"],
     audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"],
 )
 

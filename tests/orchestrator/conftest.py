@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any, NamedTuple
@@ -17,6 +18,8 @@ from tests.harness import serving, settings
 from winnow.audit.v1.audit_service_pb2_grpc import AuditServiceStub
 from winnow.report.v1 import report_service_pb2 as pb
 from winnow.report.v1.credential_service_pb2_grpc import CredentialServiceStub
+from winnow.report.v1.decision_service_pb2_grpc import DecisionServiceStub
+from winnow.report.v1.report_pb2 import Report
 from winnow.report.v1.report_service_pb2_grpc import ReportServiceStub
 
 
@@ -25,6 +28,7 @@ class House(NamedTuple):
 
     reports: Any
     credentials: Any
+    decisions: Any
     audit: Any
     addresses: dict[str, str]
     channel: grpc.aio.Channel
@@ -51,6 +55,7 @@ async def house(database_url: str) -> AsyncIterator[House]:
         yield House(
             ReportServiceStub(channel),
             CredentialServiceStub(channel),
+            DecisionServiceStub(channel),
             audit_stub,
             addresses,
             channel,
@@ -68,3 +73,27 @@ async def upload(
     yield pb.SubmitReportRequest(
         end=pb.SubmitReportEnd(size_bytes=len(report) if size is None else size)
     )
+
+
+class Asker:
+    """Calls a house as one tenant that has no other reports."""
+
+    def __init__(self, house: House) -> None:
+        self.tenant = f"t{uuid.uuid4().hex[:12]}"
+        self._reports = house.reports
+        self._metadata = (("x-winnow-tenant", self.tenant),)
+        for stub in (house.reports, house.credentials, house.decisions, house.audit):
+            for name, method in vars(stub).items():
+                setattr(self, name, self._bound(method))
+
+    def _bound(self, method: Any) -> Any:
+        return lambda request, metadata=self._metadata: method(request, metadata=metadata)
+
+    async def submit(self, report: bytes, **more: Any) -> Report:
+        call = self._reports.SubmitReport(upload(report, **more), metadata=self._metadata)
+        return (await call).report
+
+
+@pytest.fixture
+def alone(house: House) -> Asker:
+    return Asker(house)

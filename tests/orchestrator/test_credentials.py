@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import uuid
-from typing import Any
-
 import grpc
 import pytest
 
 from runtime.channels import PeerStatus
 from runtime.errors import WinnowError, from_rpc
 from tests.ingestor.reading_reports import dump, gitleaks, trufflehog
-from tests.orchestrator.conftest import House, upload
+from tests.orchestrator.conftest import Asker
 from winnow.finding.v1.verdict_pb2 import Risk
 from winnow.ingest.v1.notice_pb2 import NoticeKind
 from winnow.report.v1.credential_service_pb2 import GetCredentialRequest, ListCredentialsRequest
-from winnow.report.v1.report_pb2 import Report
 from winnow.report.v1.report_service_pb2 import (
     FINDING_VIEW_FULL,
     GetReportRequest,
@@ -24,42 +20,17 @@ from winnow.report.v1.report_service_pb2 import (
 )
 
 
-@pytest.fixture
-def house(house: House) -> Asker:
-    """The house, asked by a tenant that has no other reports."""
-    return Asker(house)
-
-
-class Asker:
-    """Calls the house as one tenant."""
-
-    def __init__(self, house: House) -> None:
-        self._house = house
-        self._metadata = (("x-winnow-tenant", f"t{uuid.uuid4().hex[:12]}"),)
-        for name in ("ListCredentials", "GetCredential"):
-            setattr(self, name, self._bound(getattr(house.credentials, name)))
-        for name in ("ListFindings", "GetReport", "ListFormats"):
-            setattr(self, name, self._bound(getattr(house.reports, name)))
-
-    def _bound(self, method: Any) -> Any:
-        return lambda request, metadata=self._metadata: method(request, metadata=metadata)
-
-    async def submit(self, report: bytes) -> Report:
-        call = self._house.reports.SubmitReport(upload(report), metadata=self._metadata)
-        return (await call).report
-
-
-async def fingerprint(house: Asker, report_id: str, ordinal: int = 0) -> str:
-    found = await house.ListFindings(
+async def fingerprint(alone: Asker, report_id: str, ordinal: int = 0) -> str:
+    found = await alone.ListFindings(
         ListFindingsRequest(report_id=report_id, view=FINDING_VIEW_FULL)
     )
     return str(found.findings[ordinal].detail.value_fingerprint)
 
 
-async def credentials(house: Asker, **query) -> list:
+async def credentials(alone: Asker, **query) -> list:
     found, token = [], ""
     while True:
-        page = await house.ListCredentials(
+        page = await alone.ListCredentials(
             ListCredentialsRequest(page_size=2, page_token=token, **query)
         )
         found += page.credentials
@@ -75,14 +46,14 @@ async def refused(call) -> WinnowError:
     return from_rpc(status.of(caught.value), "orchestrator")
 
 
-async def test_one_credential_in_two_reports_of_two_tools(house: Asker) -> None:
+async def test_one_credential_in_two_reports_of_two_tools(alone: Asker) -> None:
     shared = "made-up-shared-7Q2w9"
-    first = await house.submit(
+    first = await alone.submit(
         dump([gitleaks(1, Secret=shared), gitleaks(2, Secret=shared), gitleaks(3)]),
     )
-    second = await house.submit(dump(trufflehog(4, Raw=shared)) + b"\n" + dump(trufflehog(5)))
-    print_of = await fingerprint(house, first.report_id)
-    found = await house.GetCredential(GetCredentialRequest(fingerprint=print_of))
+    second = await alone.submit(dump(trufflehog(4, Raw=shared)) + b"\n" + dump(trufflehog(5)))
+    print_of = await fingerprint(alone, first.report_id)
+    found = await alone.GetCredential(GetCredentialRequest(fingerprint=print_of))
     credential = found.credential
     assert credential.fingerprint == print_of
     assert (credential.findings, credential.reports, credential.paths) == (3, 2, 3)
@@ -101,7 +72,7 @@ async def test_one_credential_in_two_reports_of_two_tools(house: Asker) -> None:
     assert found.sightings[1].line == 2
     token, paged = "", []
     while True:
-        page = await house.GetCredential(
+        page = await alone.GetCredential(
             GetCredentialRequest(fingerprint=print_of, page_size=1, page_token=token)
         )
         paged += page.sightings
@@ -111,57 +82,57 @@ async def test_one_credential_in_two_reports_of_two_tools(house: Asker) -> None:
     assert paged == list(found.sightings)
 
 
-async def test_credentials_are_listed_by_fingerprint_and_filtered(house: Asker) -> None:
-    one = await house.submit(dump([gitleaks(n, Secret=f"made-up-{n}-x8Kq") for n in range(5)]))
-    two = await house.submit(
+async def test_credentials_are_listed_by_fingerprint_and_filtered(alone: Asker) -> None:
+    one = await alone.submit(dump([gitleaks(n, Secret=f"made-up-{n}-x8Kq") for n in range(5)]))
+    two = await alone.submit(
         dump([gitleaks(n + 50, Secret=f"made-up-{n}-x8Kq") for n in range(2, 7)])
     )
-    everything = await credentials(house)
+    everything = await credentials(alone)
     assert [c.fingerprint for c in everything] == sorted({c.fingerprint for c in everything})
     assert len(everything) == 7
-    assert len(await credentials(house, report_id=one.report_id)) == 5
-    both = await credentials(house, min_reports=2)
+    assert len(await credentials(alone, report_id=one.report_id)) == 5
+    both = await credentials(alone, min_reports=2)
     assert len(both) == 3
     assert all(c.reports == 2 for c in both)
-    only_two = await credentials(house, report_id=two.report_id, min_reports=2)
+    only_two = await credentials(alone, report_id=two.report_id, min_reports=2)
     assert [c.fingerprint for c in only_two] == [c.fingerprint for c in both]
-    page = await house.ListCredentials(ListCredentialsRequest(page_size=1))
+    page = await alone.ListCredentials(ListCredentialsRequest(page_size=1))
     error = await refused(
-        house.ListCredentials(
+        alone.ListCredentials(
             ListCredentialsRequest(page_size=1, min_reports=2, page_token=page.next_page_token)
         )
     )
     assert error.reason == "PAGE_TOKEN_INVALID"
 
 
-async def test_findings_without_a_value_are_no_credentials(house: Asker) -> None:
-    report = await house.submit(dump([gitleaks(n, Secret="REDACTED") for n in range(3)]))
-    assert await credentials(house) == []
-    stored = (await house.GetReport(GetReportRequest(report_id=report.report_id))).report
+async def test_findings_without_a_value_are_no_credentials(alone: Asker) -> None:
+    report = await alone.submit(dump([gitleaks(n, Secret="REDACTED") for n in range(3)]))
+    assert await credentials(alone) == []
+    stored = (await alone.GetReport(GetReportRequest(report_id=report.report_id))).report
     [notice] = stored.notices
     assert notice.kind == NoticeKind.NOTICE_KIND_VALUES_REDACTED
     assert notice.records == 3
 
 
 @pytest.mark.parametrize("text", ["", "00", "0" * 64, "zz" * 32, "Ä" * 10])
-async def test_what_is_no_known_fingerprint_is_not_found(house: Asker, text: str) -> None:
-    error = await refused(house.GetCredential(GetCredentialRequest(fingerprint=text)))
+async def test_what_is_no_known_fingerprint_is_not_found(alone: Asker, text: str) -> None:
+    error = await refused(alone.GetCredential(GetCredentialRequest(fingerprint=text)))
     assert error.reason == "CREDENTIAL_NOT_FOUND"
 
 
-async def test_another_tenant_sees_none_of_it(house: Asker) -> None:
-    report = await house.submit(dump([gitleaks(1)]))
-    print_of = await fingerprint(house, report.report_id)
+async def test_another_tenant_sees_none_of_it(alone: Asker) -> None:
+    report = await alone.submit(dump([gitleaks(1)]))
+    print_of = await fingerprint(alone, report.report_id)
     other = (("x-winnow-tenant", "other"),)
-    listed = await house.ListCredentials(ListCredentialsRequest(), other)
+    listed = await alone.ListCredentials(ListCredentialsRequest(), other)
     assert not listed.credentials
-    call = house.GetCredential(GetCredentialRequest(fingerprint=print_of), other)
+    call = alone.GetCredential(GetCredentialRequest(fingerprint=print_of), other)
     assert (await refused(call)).reason == "CREDENTIAL_NOT_FOUND"
 
 
-async def test_drift_is_told_on_the_report_and_loses_nothing(house: Asker) -> None:
+async def test_drift_is_told_on_the_report_and_loses_nothing(alone: Asker) -> None:
     records = [gitleaks(n, Novelty={"a": 1}, **({"Match": None} if n else {})) for n in range(4)]
-    report = await house.submit(dump(records))
+    report = await alone.submit(dump(records))
     assert (report.records.read, report.records.findings) == (4, 4)
     told = {(notice.kind, notice.field): notice.records for notice in report.notices}
     assert told == {
@@ -171,7 +142,7 @@ async def test_drift_is_told_on_the_report_and_loses_nothing(house: Asker) -> No
     assert report.dialect.startswith("gitleaks 8")
 
 
-async def test_the_formats_are_the_ingestors(house: Asker) -> None:
-    known = (await house.ListFormats(ListFormatsRequest())).formats
+async def test_the_formats_are_the_ingestors(alone: Asker) -> None:
+    known = (await alone.ListFormats(ListFormatsRequest())).formats
     assert {"gitleaks", "trufflehog", "sarif"} <= {described.id for described in known}
     assert all(described.title and described.kinds for described in known)

@@ -92,6 +92,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_CREDENTIAL_NOT_FOUND: _ErrorReason.ValueType  # 25
     """No credential has this fingerprint. Metadata: `fingerprint`. Retry: no."""
+    ERROR_REASON_FINDING_NOT_FOUND: _ErrorReason.ValueType  # 26
+    """No finding has this id. Metadata: `finding_id`. Retry: no."""
+    ERROR_REASON_DECISION_NOT_FOUND: _ErrorReason.ValueType  # 27
+    """No decision has this id. Metadata: `decision_id`. Retry: no."""
+    ERROR_REASON_DECISION_ENDED: _ErrorReason.ValueType  # 28
+    """The decision has ended already. Metadata: `decision_id`. Retry: no."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Machine-readable reason of an error. "Retry" says whether the same call can
@@ -166,4 +172,10 @@ Declare one of them as scanner_type. Retry: no.
 """
 ERROR_REASON_CREDENTIAL_NOT_FOUND: ErrorReason.ValueType  # 25
 """No credential has this fingerprint. Metadata: `fingerprint`. Retry: no."""
+ERROR_REASON_FINDING_NOT_FOUND: ErrorReason.ValueType  # 26
+"""No finding has this id. Metadata: `finding_id`. Retry: no."""
+ERROR_REASON_DECISION_NOT_FOUND: ErrorReason.ValueType  # 27
+"""No decision has this id. Metadata: `decision_id`. Retry: no."""
+ERROR_REASON_DECISION_ENDED: ErrorReason.ValueType  # 28
+"""The decision has ended already. Metadata: `decision_id`. Retry: no."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -417,6 +417,58 @@ class ListFindingsResponse(_message.Message):
 Global___ListFindingsResponse: _TypeAlias = ListFindingsResponse  # noqa: Y015
 
 @_typing.final
+class GetFindingRequest(_message.Message):
+    """Request of GetFinding."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FINDING_ID_FIELD_NUMBER: _builtins.int
+    finding_id: _builtins.str
+    """"<report_id>.<ordinal>"."""
+    def __init__(
+        self,
+        *,
+        finding_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["finding_id", b"finding_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetFindingRequest: _TypeAlias = GetFindingRequest  # noqa: Y015
+
+@_typing.final
+class GetFindingResponse(_message.Message):
+    """Response of GetFinding."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FINDING_FIELD_NUMBER: _builtins.int
+    VERDICTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def finding(self) -> _report_finding_pb2.ReportFinding:
+        """The finding with the verdict that stands, in the full view."""
+
+    @_builtins.property
+    def verdicts(self) -> _containers.RepeatedCompositeFieldContainer[_verdict_pb2.Verdict]:
+        """Every verdict, the newest first; a person's hold while their decisions do."""
+
+    def __init__(
+        self,
+        *,
+        finding: _report_finding_pb2.ReportFinding | None = ...,
+        verdicts: _abc.Iterable[_verdict_pb2.Verdict] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["finding", b"finding"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["finding", b"finding", "verdicts", b"verdicts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetFindingResponse: _TypeAlias = GetFindingResponse  # noqa: Y015
+
+@_typing.final
 class ListRejectedRequest(_message.Message):
     """Request of ListRejected."""
 

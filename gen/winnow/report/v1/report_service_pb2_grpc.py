@@ -55,6 +55,11 @@ class ReportServiceStub:
                 request_serializer=winnow_dot_report_dot_v1_dot_report__service__pb2.ListFindingsRequest.SerializeToString,
                 response_deserializer=winnow_dot_report_dot_v1_dot_report__service__pb2.ListFindingsResponse.FromString,
                 _registered_method=True)
+        self.GetFinding = channel.unary_unary(
+                '/winnow.report.v1.ReportService/GetFinding',
+                request_serializer=winnow_dot_report_dot_v1_dot_report__service__pb2.GetFindingRequest.SerializeToString,
+                response_deserializer=winnow_dot_report_dot_v1_dot_report__service__pb2.GetFindingResponse.FromString,
+                _registered_method=True)
         self.ListRejected = channel.unary_unary(
                 '/winnow.report.v1.ReportService/ListRejected',
                 request_serializer=winnow_dot_report_dot_v1_dot_report__service__pb2.ListRejectedRequest.SerializeToString,
@@ -122,6 +127,14 @@ class ReportServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetFinding(self, request, context):
+        """One finding in full, with every verdict that was ever given on it.
+        Errors: FINDING_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListRejected(self, request, context):
         """A report's records that could not be read, by ordinal, with the reason of each.
         Errors: REPORT_NOT_FOUND, PAGE_TOKEN_INVALID.
@@ -176,6 +189,11 @@ def add_ReportServiceServicer_to_server(servicer, server):
                     servicer.ListFindings,
                     request_deserializer=winnow_dot_report_dot_v1_dot_report__service__pb2.ListFindingsRequest.FromString,
                     response_serializer=winnow_dot_report_dot_v1_dot_report__service__pb2.ListFindingsResponse.SerializeToString,
+            ),
+            'GetFinding': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetFinding,
+                    request_deserializer=winnow_dot_report_dot_v1_dot_report__service__pb2.GetFindingRequest.FromString,
+                    response_serializer=winnow_dot_report_dot_v1_dot_report__service__pb2.GetFindingResponse.SerializeToString,
             ),
             'ListRejected': grpc.unary_unary_rpc_method_handler(
                     servicer.ListRejected,
@@ -307,6 +325,33 @@ class ReportService:
             '/winnow.report.v1.ReportService/ListFindings',
             winnow_dot_report_dot_v1_dot_report__service__pb2.ListFindingsRequest.SerializeToString,
             winnow_dot_report_dot_v1_dot_report__service__pb2.ListFindingsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetFinding(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/winnow.report.v1.ReportService/GetFinding',
+            winnow_dot_report_dot_v1_dot_report__service__pb2.GetFindingRequest.SerializeToString,
+            winnow_dot_report_dot_v1_dot_report__service__pb2.GetFindingResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -57,6 +57,10 @@ class ReportServiceStub:
     stable: rows are immutable, so no row is missed or repeated.
     Errors: REPORT_NOT_FOUND, PAGE_TOKEN_INVALID.
     """
+    GetFinding: _grpc.UnaryUnaryMultiCallable[_report_service_pb2.GetFindingRequest, _report_service_pb2.GetFindingResponse]
+    """One finding in full, with every verdict that was ever given on it.
+    Errors: FINDING_NOT_FOUND.
+    """
     ListRejected: _grpc.UnaryUnaryMultiCallable[_report_service_pb2.ListRejectedRequest, _report_service_pb2.ListRejectedResponse]
     """A report's records that could not be read, by ordinal, with the reason of each.
     Errors: REPORT_NOT_FOUND, PAGE_TOKEN_INVALID.
@@ -101,6 +105,10 @@ class ReportServiceAsyncStub(ReportServiceStub):
     """A report's findings with their latest verdicts, by ordinal. The cursor is
     stable: rows are immutable, so no row is missed or repeated.
     Errors: REPORT_NOT_FOUND, PAGE_TOKEN_INVALID.
+    """
+    GetFinding: _aio.UnaryUnaryMultiCallable[_report_service_pb2.GetFindingRequest, _report_service_pb2.GetFindingResponse]  # type: ignore[assignment]
+    """One finding in full, with every verdict that was ever given on it.
+    Errors: FINDING_NOT_FOUND.
     """
     ListRejected: _aio.UnaryUnaryMultiCallable[_report_service_pb2.ListRejectedRequest, _report_service_pb2.ListRejectedResponse]  # type: ignore[assignment]
     """A report's records that could not be read, by ordinal, with the reason of each.
@@ -167,6 +175,16 @@ class ReportServiceServicer(metaclass=_abc_1.ABCMeta):
         """A report's findings with their latest verdicts, by ordinal. The cursor is
         stable: rows are immutable, so no row is missed or repeated.
         Errors: REPORT_NOT_FOUND, PAGE_TOKEN_INVALID.
+        """
+
+    @_abc_1.abstractmethod
+    def GetFinding(
+        self,
+        request: _report_service_pb2.GetFindingRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_report_service_pb2.GetFindingResponse, _abc.Awaitable[_report_service_pb2.GetFindingResponse]]:
+        """One finding in full, with every verdict that was ever given on it.
+        Errors: FINDING_NOT_FOUND.
         """
 
     @_abc_1.abstractmethod

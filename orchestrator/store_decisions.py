@@ -1,0 +1,411 @@
+"""The orchestrator's SQL on people's decisions.
+
+A decision is one row; the verdicts that follow from it are rows of their own, on
+every finding that it reaches. They stand while it holds, so that its end needs
+no change to them. The reports' summaries are moved by the difference.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    Text,
+    and_,
+    cast,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    tuple_,
+    update,
+)
+
+from orchestrator import states
+from orchestrator.standing import standing
+from orchestrator.store_findings import Filters, filtered
+from orchestrator.tables import decisions, findings, reports, verdicts
+from runtime.clock import now, uuid7
+from winnow.finding.v1.verdict_pb2 import Risk, Verdict, VerdictSource
+from winnow.report.v1.decision_pb2 import Decision, DecisionOutcome, DecisionScope
+
+_CREDENTIAL = DecisionScope.DECISION_SCOPE_CREDENTIAL
+_FINDING = DecisionScope.DECISION_SCOPE_FINDING
+_INSTANT = timedelta(microseconds=1)
+_COLUMNS = {
+    Risk.RISK_HIGH: reports.c.risk_high,
+    Risk.RISK_MEDIUM: reports.c.risk_medium,
+    Risk.RISK_LOW: reports.c.risk_low,
+}
+
+# Findings by report and risk.
+_Counts = Counter[tuple[uuid.UUID, int]]
+
+
+class Target(NamedTuple):
+    """A finding that is decided; its value's fingerprint is None if it has none."""
+
+    report_id: uuid.UUID
+    ordinal: int
+    fingerprint: bytes | None
+
+
+class Given(NamedTuple):
+    """What a person decides, checked."""
+
+    outcome: DecisionOutcome.ValueType
+    scope: DecisionScope.ValueType
+    reason: str
+    actor: str
+    ends_at: datetime | None
+    verdict: Verdict
+
+
+def target(
+    connection: Connection, tenant: str, report_id: uuid.UUID, ordinal: int
+) -> Target | None:
+    """One finding as a target; None if there is none."""
+    query = select(findings.c.report_id, findings.c.ordinal, findings.c.value_fingerprint).where(
+        findings.c.report_id == report_id,
+        findings.c.ordinal == ordinal,
+        findings.c.tenant_id == tenant,
+    )
+    row = connection.execute(query).first()
+    return None if row is None else Target(*row)
+
+
+def targets(
+    connection: Connection, tenant: str, report_id: uuid.UUID, filters: Filters, most: int
+) -> list[Target]:
+    """Findings of a report that a filter matches, by ordinal; up to `most` + 1."""
+    latest = standing(verdicts.c.risk, verdicts.c.source)
+    query = (
+        select(findings.c.report_id, findings.c.ordinal, findings.c.value_fingerprint)
+        .outerjoin(latest, literal(True))
+        .where(findings.c.report_id == report_id, findings.c.tenant_id == tenant)
+        .order_by(findings.c.ordinal)
+        .limit(most + 1)
+    )
+    return [Target(*row) for row in connection.execute(filtered(query, filters, latest))]
+
+
+def reached(connection: Connection, tenant: str, chosen: Sequence[Target]) -> int:
+    """Findings that decisions on these targets would decide now."""
+    query = select(func.count()).select_from(findings).where(_reach(tenant, chosen))
+    return connection.execute(query).scalar_one()
+
+
+def decide(
+    connection: Connection, tenant: str, chosen: Sequence[Target], given: Given
+) -> tuple[list[Decision], int]:
+    """Makes one decision for each target; what they replace ends.
+
+    Returns:
+        The decisions, and how many findings they decide now.
+    """
+    _alone(connection, tenant)
+    at = now()
+    before = _counts(connection, _reach(tenant, chosen), at)
+    _end_replaced(connection, tenant, chosen, at)
+    rows = [
+        {
+            "decision_id": uuid7(),
+            "tenant_id": tenant,
+            "outcome": given.outcome,
+            "scope": _FINDING if one.fingerprint is None else _CREDENTIAL,
+            "reason": given.reason,
+            "actor": given.actor,
+            "decided_at": at,
+            "ends_at": given.ends_at,
+            "report_id": one.report_id,
+            "ordinal": one.ordinal,
+            "value_fingerprint": one.fingerprint,
+            "risk": given.verdict.risk,
+            "confidence": (
+                given.verdict.confidence if given.verdict.HasField("confidence") else None
+            ),
+            "stated": given.verdict.reason,
+            "message": given.verdict.SerializeToString(),
+        }
+        for one in chosen
+    ]
+    connection.execute(insert(decisions), rows)
+    made = decisions.c.decision_id.in_([row["decision_id"] for row in rows])
+    ended = findings.c.report_id.in_(
+        select(reports.c.report_id).where(
+            reports.c.tenant_id == tenant, reports.c.status.in_(states.ENDED)
+        )
+    )
+    _put_verdicts(connection, at, made, ended)
+    after = _counts(connection, _reach(tenant, chosen), at)
+    _shift(connection, before, after)
+    rows_made = connection.execute(select(decisions).where(made))
+    return [_decision(row) for row in rows_made], sum(after.values())
+
+
+def apply(connection: Connection, report_id: uuid.UUID, tenant: str) -> None:
+    """Gives a report's findings the verdicts of the decisions that follow their values.
+
+    Called in the transaction that ends the report, before its risks are counted.
+    """
+    _alone(connection, tenant, shared=True)
+    at = now()
+    holding = (
+        decisions.c.tenant_id == tenant,
+        decisions.c.scope == _CREDENTIAL,
+        or_(decisions.c.ends_at.is_(None), decisions.c.ends_at > at),
+    )
+    if connection.execute(select(literal(1)).where(*holding).limit(1)).first() is None:
+        return
+    _put_verdicts(connection, at, and_(*holding), findings.c.report_id == report_id)
+
+
+def withdraw(
+    connection: Connection, tenant: str, decision_id: uuid.UUID
+) -> tuple[Decision, int] | None:
+    """Ends a decision now.
+
+    Returns:
+        The decision, and how many findings it decided; None if it had ended
+        already, or there is none.
+    """
+    _alone(connection, tenant)
+    at = now()
+    row = connection.execute(
+        update(decisions)
+        .where(
+            decisions.c.decision_id == decision_id,
+            decisions.c.tenant_id == tenant,
+            or_(decisions.c.ends_at.is_(None), decisions.c.ends_at > at),
+        )
+        .values(ends_at=at, settled=True)
+        .returning(decisions)
+    ).first()
+    if row is None:
+        return None
+    return _decision(row), _settle(connection, decision_id, at)
+
+
+def expired(connection: Connection) -> list[tuple[Decision, str]]:
+    """Settles the decisions that have expired: moves the summaries of their reports.
+
+    Returns:
+        The decisions, with their tenants.
+    """
+    at = now()
+    rows = connection.execute(
+        update(decisions)
+        .where(~decisions.c.settled, decisions.c.ends_at <= at)
+        .values(settled=True)
+        .returning(decisions)
+    ).all()
+    for row in rows:
+        _alone(connection, row.tenant_id)
+        _settle(connection, row.decision_id, row.ends_at)
+    return [(_decision(row), row.tenant_id) for row in rows]
+
+
+def get(connection: Connection, tenant: str, decision_id: uuid.UUID) -> Decision | None:
+    """A decision; None if there is none."""
+    query = select(decisions).where(
+        decisions.c.decision_id == decision_id, decisions.c.tenant_id == tenant
+    )
+    row = connection.execute(query).first()
+    return None if row is None else _decision(row)
+
+
+def page(
+    connection: Connection,
+    tenant: str,
+    before: uuid.UUID | None,
+    limit: int,
+    about: Target | None,
+    active: bool,
+) -> list[Decision]:
+    """Up to `limit` decisions, newest first, older than `before`.
+
+    Args:
+        about: only those that reach this finding.
+        active: only those that hold.
+    """
+    query = (
+        select(decisions)
+        .where(decisions.c.tenant_id == tenant)
+        .order_by(decisions.c.decision_id.desc())
+        .limit(limit)
+    )
+    if before is not None:
+        query = query.where(decisions.c.decision_id < before)
+    if active:
+        query = query.where(or_(decisions.c.ends_at.is_(None), decisions.c.ends_at > now()))
+    if about is not None:
+        on_it: ColumnElement[bool] = and_(
+            decisions.c.report_id == about.report_id, decisions.c.ordinal == about.ordinal
+        )
+        if about.fingerprint is not None:
+            on_it = or_(on_it, decisions.c.value_fingerprint == about.fingerprint)
+        query = query.where(on_it)
+    return [_decision(row) for row in connection.execute(query)]
+
+
+def _alone(connection: Connection, tenant: str, *, shared: bool = False) -> None:
+    """Until the transaction's end nobody else decides for this tenant; with
+    `shared`, others may end their reports meanwhile.
+    """
+    lock = func.pg_advisory_xact_lock_shared if shared else func.pg_advisory_xact_lock
+    connection.execute(select(lock(func.hashtextextended(f"decisions/{tenant}", 0))))
+
+
+def _reach(tenant: str, chosen: Sequence[Target]) -> ColumnElement[bool]:
+    """The findings that decisions on these targets decide."""
+    values = {one.fingerprint for one in chosen if one.fingerprint is not None}
+    places = [(one.report_id, one.ordinal) for one in chosen if one.fingerprint is None]
+    reach: ColumnElement[bool] = findings.c.value_fingerprint.in_(values)
+    if places:
+        reach = or_(reach, tuple_(findings.c.report_id, findings.c.ordinal).in_(places))
+    return and_(findings.c.tenant_id == tenant, reach)
+
+
+def _end_replaced(
+    connection: Connection, tenant: str, chosen: Sequence[Target], at: datetime
+) -> None:
+    values = {one.fingerprint for one in chosen if one.fingerprint is not None}
+    places = [(one.report_id, one.ordinal) for one in chosen]
+    # A decision on one finding also gives way to a later one on its credential.
+    same = or_(
+        decisions.c.value_fingerprint.in_(values),
+        and_(
+            decisions.c.scope == _FINDING,
+            tuple_(decisions.c.report_id, decisions.c.ordinal).in_(places),
+        ),
+    )
+    connection.execute(
+        update(decisions)
+        .where(
+            decisions.c.tenant_id == tenant,
+            or_(decisions.c.ends_at.is_(None), decisions.c.ends_at > at),
+            same,
+        )
+        .values(ends_at=at, settled=True)
+    )
+
+
+def _put_verdicts(
+    connection: Connection, at: datetime, chosen: Any, where: ColumnElement[bool]
+) -> None:
+    """Writes the verdicts of the chosen decisions on the findings that they reach."""
+    following = (
+        select(func.coalesce(func.max(verdicts.c.revision) + 1, 0))
+        .where(
+            verdicts.c.report_id == findings.c.report_id,
+            verdicts.c.ordinal == findings.c.ordinal,
+        )
+        .scalar_subquery()
+    )
+    row: Select[Any] = select(
+        findings.c.report_id,
+        findings.c.ordinal,
+        following,
+        findings.c.tenant_id,
+        decisions.c.risk,
+        literal(VerdictSource.VERDICT_SOURCE_HUMAN),
+        decisions.c.confidence,
+        decisions.c.stated,
+        func.jsonb_build_object("decision", cast(decisions.c.decision_id, Text)),
+        literal(at),
+        decisions.c.message,
+        decisions.c.decision_id,
+    )
+    columns = [
+        "report_id",
+        "ordinal",
+        "revision",
+        "tenant_id",
+        "risk",
+        "source",
+        "confidence",
+        "reason",
+        "inputs",
+        "decided_at",
+        "message",
+        "decision_id",
+    ]
+    by_value = and_(
+        decisions.c.scope == _CREDENTIAL,
+        decisions.c.tenant_id == findings.c.tenant_id,
+        decisions.c.value_fingerprint == findings.c.value_fingerprint,
+    )
+    by_place = and_(
+        decisions.c.scope == _FINDING,
+        decisions.c.report_id == findings.c.report_id,
+        decisions.c.ordinal == findings.c.ordinal,
+    )
+    for joined in (by_value, by_place):
+        query = row.join_from(findings, decisions, joined).where(chosen, where)
+        connection.execute(insert(verdicts).from_select(columns, query))
+
+
+def _settle(connection: Connection, decision_id: uuid.UUID, at: datetime) -> int:
+    """Moves the summaries by what a decision's end at `at` changed."""
+    on_them = tuple_(findings.c.report_id, findings.c.ordinal).in_(
+        select(verdicts.c.report_id, verdicts.c.ordinal).where(
+            verdicts.c.decision_id == decision_id
+        )
+    )
+    before = _counts(connection, on_them, at - _INSTANT)
+    _shift(connection, before, _counts(connection, on_them, at))
+    return sum(before.values())
+
+
+def _counts(connection: Connection, reach: ColumnElement[bool], at: datetime) -> _Counts:
+    """Findings by report and the risk that stands at a moment, in reports that have ended."""
+    latest = standing(verdicts.c.risk, at=at)
+    query = (
+        select(findings.c.report_id, latest.c.risk, func.count())
+        .join_from(findings, latest, literal(True))
+        .join(reports, reports.c.report_id == findings.c.report_id)
+        .where(reach, reports.c.status.in_(states.ENDED))
+        .group_by(findings.c.report_id, latest.c.risk)
+    )
+    counts: _Counts = Counter()
+    for report_id, risk, number in connection.execute(query):
+        counts[report_id, risk] = number
+    return counts
+
+
+def _shift(connection: Connection, before: _Counts, after: _Counts) -> None:
+    """Moves the reports' summaries from one count to the other."""
+    changes: dict[uuid.UUID, dict[str, Any]] = {}
+    for report_id, risk in before.keys() | after.keys():
+        difference = after[report_id, risk] - before[report_id, risk]
+        if difference and (column := _COLUMNS.get(Risk.ValueType(risk))) is not None:
+            changes.setdefault(report_id, {})[column.name] = column + difference
+    for report_id in sorted(changes):
+        connection.execute(
+            update(reports).where(reports.c.report_id == report_id).values(**changes[report_id])
+        )
+
+
+def _decision(row: Row[Any]) -> Decision:
+    decision = Decision(
+        decision_id=str(row.decision_id),
+        outcome=row.outcome,
+        scope=row.scope,
+        reason=row.reason,
+        actor=row.actor,
+        finding_id=f"{row.report_id}.{row.ordinal}",
+        fingerprint=bytes(row.value_fingerprint).hex() if row.value_fingerprint else "",
+    )
+    decision.decided_at.FromDatetime(row.decided_at)
+    if row.ends_at is not None:
+        decision.ends_at.FromDatetime(row.ends_at)
+    return decision
