@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cli.sarif import sarif
@@ -33,6 +33,8 @@ def findings(draw: st.DrawFn) -> ReportFinding:
     return finding
 
 
+# Drawing whole findings takes a moment on a busy machine.
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(findings(), max_size=4), st.integers(1, 2))
 def test_log_is_valid(rows: list[ReportFinding], count: int) -> None:
     report = to_json(Report(report_id="r", status=4, scanner_type="gitleaks"))
