@@ -93,11 +93,11 @@ def read_report(
     """
     counted = _Counted(chunks)
     source = Source(counted)
-    head = source.head()
     declared = header.scanner_type.strip().casefold()
-    parser, confidence = _recognise(head, header.report_format.casefold(), declared)
     run = _Run(header, keys, source.notices)
     try:
+        head = source.head()
+        parser, confidence = _recognise(head, header.report_format.casefold(), declared)
         if parser is None:
             detected = _without_parser(head, declared)
             source.drain()
@@ -271,6 +271,8 @@ def _agreed(declared: str, parser: Parser, tool: str, no_records: bool) -> str:
     known = _known(declared)
     if not declared or known is parser:
         return parser.id
+    if known and parser.id in known.writes:
+        return known.id
     scanner = known.id if known else declared
     if parser.id == "sarif":
         # SARIF is written by many tools: declaring the tool is as good.

@@ -163,6 +163,9 @@ class Protector:
         )
         if record.changed_at and (moment := timestamp(record.changed_at)):
             fields["changed_at"] = moment
+        if len(record.more_places) > _MAX_PLACES:
+            record.metadata = {"places": str(1 + len(record.more_places)), **record.metadata}
+            record.more_places = record.more_places[:_MAX_PLACES]
         text = self._clear_text(record)
         odd = (
             not text.isprintable()
@@ -171,7 +174,8 @@ class Protector:
             or (secrets and any(_repeats(text, secret) for secret in secrets))
         )
         if odd:
-            values = (value, *secrets)
+            # Of a record's thousands only those that stand there.
+            values = (value, *(secret for secret in secrets if _repeats(text, secret)))
             _scrub(record, lambda clear: mask(clear, values))
         # Between the two: a separator changed inside a value would hide it from
         # the mask, and an escape is no separator.
@@ -303,9 +307,7 @@ def _code(record: Record) -> dict[str, Any]:
     if record.container:
         code["container"] = record.container
     if record.more_places:
-        code["more_locations"] = [_location(place) for place in record.more_places[:_MAX_PLACES]]
-        if len(record.more_places) > _MAX_PLACES:
-            record.metadata = {"places": str(1 + len(record.more_places)), **record.metadata}
+        code["more_locations"] = [_location(place) for place in record.more_places]
     return code
 
 

@@ -71,15 +71,18 @@ class Record(msgspec.Struct, gc=False, kw_only=True):
 def state_of(value: str) -> pb.ValueState.ValueType:
     """What a secret scanner's value field carries.
 
-    Scanners redact to `REDACTED`, to a prefix and "...", or to asterisks; none
-    of these is a credential's identity. A value may look like that by chance, so
-    it is masked in the clear fields all the same (`Record.secrets`).
+    Scanners redact to `REDACTED`, to `[REDACTED:…]` around a digest that differs
+    from run to run, to a prefix and "...", or to asterisks; none of these is a
+    credential's identity. A value may look like that by chance, so it is masked in
+    the clear fields all the same (`Record.secrets`).
     """
     if not value:
         return pb.VALUE_STATE_ABSENT
     if value.endswith("...") or not value.strip("*"):
         return pb.VALUE_STATE_REDACTED
     if value[:8] == "REDACTED" and not value[8:].strip(punctuation):
+        return pb.VALUE_STATE_REDACTED
+    if value.startswith("[REDACTED:") and value.endswith("]"):
         return pb.VALUE_STATE_REDACTED
     return pb.VALUE_STATE_PRESENT
 

@@ -39,6 +39,8 @@ class Parser:
         kinds: kinds of finding that it carries.
         incremental: whether it reads from front to back in flat memory.
         notes: what is special about it, for people, in a sentence or two.
+        writes: ids of other parsers whose formats this scanner writes as well: to
+            declare it for such a report is no mismatch.
     """
 
     id: str
@@ -52,6 +54,7 @@ class Parser:
     kinds: tuple[FindingKind.ValueType, ...] = (FINDING_KIND_POSSIBLE_SECRET,)
     incremental: bool = True
     notes: str = ""
+    writes: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:

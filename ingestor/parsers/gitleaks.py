@@ -1,6 +1,7 @@
-"""gitleaks 8: an array of findings (gitleaks, report/finding.go).
+"""gitleaks: an array of findings (gitleaks, report/finding.go), or rows of CSV.
 
 Author, e-mail and link are known and not read: they stay in the raw report only.
+The records of versions before 8 are in `_gitleaks_legacy`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import Any
 
 from ingestor.dialect import Dialect, Exact
 from ingestor.framing import Source
+from ingestor.parsers import _gitleaks_legacy as legacy
 from ingestor.parsers._base import Parser, each, signs, unescaped_keys
 from ingestor.records import Record, state_of
 from winnow.finding.v1 import finding_pb2 as pb
@@ -28,6 +30,20 @@ _KEYS = {
     b"Entropy",
     b"Fingerprint",
 }
+_POSITION = {b"StartLine", b"EndLine", b"StartColumn", b"EndColumn", b"Match"}
+# Members that only Betterleaks adds to these.
+_BETTERLEAKS = {
+    b"Attributes",
+    b"CaptureGroups",
+    b"MatchContext",
+    b"RequiredSets",
+    b"ComponentSets",
+    b"ValidationStatus",
+}
+_COLUMNS = {"RuleID", "File", "Secret", "Match", "StartLine"}
+# A spreadsheet would take a cell that begins so for a formula: newer versions
+# put an apostrophe before it.
+_FORMULA = ("'=", "'+", "'-", "'@", "'\t", "'\r")
 
 
 class _Finding(Exact):
@@ -58,11 +74,25 @@ _SIGNS = signs(_KEYS - {b"File", b"Description", b"Entropy"})
 _DIALECT = Dialect(_Finding, expected=("StartLine", "Match", "Secret"))
 
 
+def _delimiter(head: bytes) -> str:
+    """What separates the cells of a report in CSV; empty if it is none."""
+    first = head.lstrip().split(b"\n", 1)[0].decode("utf-8", "replace")
+    for delimiter in (",", ";", "\t"):
+        names = {name.strip(' "\r') for name in first.split(delimiter)}
+        if names >= _COLUMNS:
+            return delimiter
+    return ""
+
+
 def _sniff(head: bytes, _name: str) -> float:
-    found = _KEYS & unescaped_keys(head)
+    keys = unescaped_keys(head)
+    found = _KEYS & keys
     # What a finding cannot do without; other tools share one or two of these names.
     certain = found >= {b"RuleID", b"File"} and found & {b"Secret", b"Match", b"StartLine"}
-    return min(1.0, 0.5 + len(found) / 16) if certain else 0.0
+    # A match may be as long as a file, and what stands behind it is not seen then.
+    if certain or found >= _POSITION:
+        return 0.3 if keys & _BETTERLEAKS else min(1.0, 0.5 + len(found) / 16)
+    return legacy.confidence(head, keys) or (1.0 if _delimiter(head) else 0.0)
 
 
 def _record(found: _Finding, raw: bytes) -> Record:
@@ -102,17 +132,49 @@ def _record(found: _Finding, raw: bytes) -> Record:
     return record
 
 
+def _rows(source: Source, delimiter: str) -> Iterator[Record | Rejected]:
+    for row in source.rows(delimiter):
+        if isinstance(row, Rejected):
+            yield row
+            continue
+        # An empty cell is what JSON leaves out, but for what a finding always has.
+        cells: dict[str, Any] = {
+            name: cell[1:] if cell.startswith(_FORMULA) else cell
+            for name, cell in row.items()
+            if cell or name in ("RuleID", "File")
+        }
+        if tags := cells.get("Tags"):
+            cells["Tags"] = tags.split()
+        found = _DIALECT.convert(cells, source.notices)
+        if isinstance(found, Rejected):
+            found.at_byte = source.at_byte()
+            yield found
+        elif found is not None:
+            yield _record(found, source.row_bytes)
+
+
 def _parse(source: Source) -> Iterator[Record | Rejected]:
-    source.dialect = "gitleaks 8"
+    head = source.head()
+    keys = unescaped_keys(head)
+    if delimiter := _delimiter(head):
+        source.dialect = "gitleaks 8, CSV"
+        return _rows(source, delimiter)
+    if not keys & _KEYS:
+        source.dialect = legacy.version(keys)
+        return each(source, source.records(legacy.SIGNS), legacy.DIALECT, legacy.record)
+    source.dialect = "gitleaks 8.10 or newer" if b"Fingerprint" in keys else "gitleaks 8"
     return each(source, source.records(_SIGNS), _DIALECT, _record)
 
 
 PARSER = Parser(
     id="gitleaks",
     version="1",
-    title="gitleaks 8",
-    aliases=("gitleaks8", "gitleaks-v8"),
-    shapes=("array", "NDJSON", '{"findings": […]}'),
+    title="gitleaks 4 to 8",
+    aliases=("gitleaks8", "gitleaks-v8", "gitleaks7", "gitleaks-v7"),
+    shapes=("array", "NDJSON", '{"findings": […]}', "CSV"),
     sniff=_sniff,
     parse=_parse,
+    versions="4 to 8",
+    notes="JSON of 4 to 8 and CSV of 8. JUnit and templates of one's own are not read. "
+    "Before 7 a report has no line numbers.",
 )

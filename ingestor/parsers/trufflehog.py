@@ -1,4 +1,5 @@
-"""TruffleHog 3: one object a line (trufflehog, pkg/output/json.go).
+"""TruffleHog: one object a line (trufflehog 3, pkg/output/json.go). The records of
+version 2, and of `--json-legacy`, are in `_trufflehog_legacy`.
 
 Every source kind is read alike: below `SourceMetadata.Data` stands one object
 whose member names differ little between git hosts, buckets, images and tickets.
@@ -11,12 +12,13 @@ import binascii
 import json
 import re
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from ingestor.dialect import Dialect, Exact
 from ingestor.framing import Source
-from ingestor.parsers._base import Parser, signs, unescaped_keys
+from ingestor.parsers import _trufflehog_legacy as legacy
+from ingestor.parsers._base import Parser, each, signs, unescaped_keys
 from ingestor.records import Record, reject, state_of
 from winnow.finding.v1 import finding_pb2 as pb
 from winnow.ingest.v1.rejected_pb2 import Rejected
@@ -43,6 +45,7 @@ _CONTAINERS = (
     "index",
     "document_id",
 )
+_HOLDERS = frozenset((*_CONTAINERS, "image", "tag"))
 
 
 class _Metadata(Exact):
@@ -74,8 +77,11 @@ _DIALECT = Dialect(_Finding, expected=("Raw", "Verified", "SourceName"))
 
 
 def _sniff(head: bytes, _name: str) -> float:
-    found = _KEYS & unescaped_keys(head)
-    return 0.4 + len(found) / 10 if b"SourceMetadata" in found and len(found) > 2 else 0.0
+    keys = unescaped_keys(head)
+    found = _KEYS & keys
+    if b"SourceMetadata" in found and len(found) > 2:
+        return 0.4 + len(found) / 10
+    return legacy.confidence(keys, diff=True)
 
 
 def _early(raw: str) -> str:
@@ -102,6 +108,8 @@ def _number(value: object) -> int:
 
 
 def _container(data: dict[str, Any]) -> str:
+    if not _HOLDERS & data.keys():
+        return ""
     image = ":".join(_text(data[key]) for key in ("image", "tag") if data.get(key))
     return " ".join(filter(None, (image, *(_text(data.get(key)) for key in _CONTAINERS))))
 
@@ -183,6 +191,39 @@ def _validity(found: _Finding) -> pb.Validity.ValueType:
     return pb.VALIDITY_UNSPECIFIED if found.Verified is None else pb.VALIDITY_UNVERIFIED
 
 
+def _free_text(found: _Finding, second: str) -> dict[str, str]:
+    """What the record says beside the value, by the scanner's names."""
+    texts: dict[str, Any] = {}
+    if found.ExtraData:
+        texts |= found.ExtraData
+    if found.SecretParts:
+        texts |= {f"SecretParts.{key}": part for key, part in found.SecretParts.items()}
+    if second:
+        texts["RawV2"] = second
+    if found.Redacted:
+        texts["Redacted"] = found.Redacted
+    if found.VerificationError:
+        texts["VerificationError"] = found.VerificationError
+    return {key: _text(item) for key, item in texts.items() if item} if texts else texts
+
+
+def _metadata(found: _Finding, kind: str) -> dict[str, str]:
+    metadata = {"DetectorName": found.DetectorName}
+    if source := _name(kind):
+        metadata["Source"] = source
+    if found.DetectorType is not None:
+        metadata["DetectorType"] = str(found.DetectorType)
+    if found.SourceType is not None:
+        metadata["SourceType"] = str(found.SourceType)
+    if decoder := _name(found.DecoderName):
+        metadata["DecoderName"] = decoder
+    if found.Verified is not None:
+        metadata["Verified"] = "true" if found.Verified else "false"
+    if found.VerificationFromCache:
+        metadata["VerificationFromCache"] = "true"
+    return metadata
+
+
 def _record(found: _Finding, kind: str, data: dict[str, Any], raw: bytes) -> Record:
     value, second = found.Raw or "", found.RawV2 or ""
     if value and found.DecoderName is None:
@@ -191,48 +232,30 @@ def _record(found: _Finding, kind: str, data: dict[str, Any], raw: bytes) -> Rec
     state: pb.ValueState.ValueType = state_of(secret)
     if state == pb.VALUE_STATE_ABSENT and found.Redacted:
         state = pb.VALUE_STATE_REDACTED
-    extra_data = found.ExtraData or {}
-    name = _name(extra_data.get("name")) if found.DetectorName == "CustomRegex" else ""
-    free_text = {
-        **extra_data,
-        **{f"SecretParts.{key}": part for key, part in (found.SecretParts or {}).items()},
-        "RawV2": second if second != value else "",
-        "Redacted": found.Redacted,
-        "VerificationError": found.VerificationError,
-    }
-    metadata = {"DetectorName": found.DetectorName}
-    if _name(kind):
-        metadata["Source"] = kind
-    for key, number in (("DetectorType", found.DetectorType), ("SourceType", found.SourceType)):
-        if number is not None:
-            metadata[key] = str(number)
-    if _name(found.DecoderName):
-        metadata["DecoderName"] = _name(found.DecoderName)
-    if found.Verified is not None:
-        metadata["Verified"] = "true" if found.Verified else "false"
-    if found.VerificationFromCache:
-        metadata["VerificationFromCache"] = "true"
+    name = ""
+    if found.DetectorName == "CustomRegex" and found.ExtraData:
+        name = _name(found.ExtraData.get("name"))
     return Record(
         raw=raw,
         tool="trufflehog",
         rule_id=name or found.DetectorName,
-        path=next((_text(data[key]) for key in _PATHS if data.get(key)), ""),
+        path=_text(next(filter(None, map(data.get, _PATHS)), "")),
         line=_number(data.get("line")),
         commit=_text(data.get("commit")),
         container=_container(data),
         changed_at=_text(data.get("timestamp")),
         validity=_validity(found),
         value_state=state,
-        metadata=metadata,
+        metadata=_metadata(found, kind),
         value=secret if state == pb.VALUE_STATE_PRESENT else "",
         message=found.DetectorDescription or "",
         decoder=found.DecoderName or "",
-        extra={key: _text(item) for key, item in free_text.items() if item},
+        extra=_free_text(found, second if second != value else ""),
         secrets=_secrets(found, secret, state),
     )
 
 
-def _parse(source: Source) -> Iterator[Record | Rejected]:
+def _findings(source: Source) -> Iterator[Record | Rejected]:
     for raw in source.records(_SIGNS):
         if isinstance(raw, Rejected):
             yield raw
@@ -254,12 +277,26 @@ def _parse(source: Source) -> Iterator[Record | Rejected]:
             yield found
 
 
+def _parse(source: Source) -> Iterator[Record | Rejected]:
+    keys = unescaped_keys(source.head())
+    if b"SourceMetadata" not in keys:
+        source.dialect = "TruffleHog 2, or 3 with --json-legacy"
+        make = partial(legacy.record, tool="trufflehog")
+        return each(source, source.records(legacy.SIGNS), legacy.DIALECT, make)
+    early = b"DecoderName" not in keys
+    source.dialect = "TruffleHog 3 before autumn 2022" if early else "TruffleHog 3"
+    return _findings(source)
+
+
 PARSER = Parser(
     id="trufflehog",
     version="1",
-    title="TruffleHog 3",
-    aliases=("trufflehog-v3", "trufflehogv3"),
+    title="TruffleHog",
+    aliases=("trufflehog-v3", "trufflehogv3", "trufflehog-v2", "trufflehog2"),
     shapes=("NDJSON", "array", "object"),
     sniff=_sniff,
     parse=_parse,
+    versions="2 and 3",
+    notes="Every source kind of 3; Raw in base64 of its first months is decoded. Version 2 has "
+    "no line numbers, and one finding for all strings of a record.",
 )
