@@ -39,6 +39,7 @@ from winnow.report.v1.report_service_pb2 import (
     ListFindingsRequest,
     ListRejectedRequest,
     ListReportsRequest,
+    RejudgeReportRequest,
     ReportDeclaration,
     SubmitReportEnd,
     SubmitReportHeader,
@@ -55,6 +56,7 @@ _PAGE = 2000
 _EVENTS_PAGE = 1000
 _REPORTS_PAGE = 500
 _TIMEOUT = 30.0
+_LONG = 600.0  # for what goes through a whole report
 
 
 class ClientError(Exception):
@@ -130,6 +132,10 @@ class Client(Protocol):
 
     def decisions(self, limit: int, finding_id: str = "", active: bool = False) -> list[Json]:
         """The newest decisions."""
+        ...
+
+    def rejudge(self, report_id: str, mode: str, most: int) -> Json:
+        """Judges a report once more; `mode` is replay, preview or apply."""
         ...
 
 
@@ -262,9 +268,13 @@ class RestClient:
         }
         return _first(self._pages("/decisions", "decisions", query), limit)
 
-    def _post(self, path: str, content: Json) -> Json:
+    def rejudge(self, report_id: str, mode: str, most: int) -> Json:
+        asked = {"mode": mode, "max_changes": most}
+        return self._post(f"{_path(report_id)}/rejudge", asked, patience=_LONG)
+
+    def _post(self, path: str, content: Json, patience: float = _TIMEOUT) -> Json:
         with self._reaching():
-            answer = self._http.post(path, json=content)
+            answer = self._http.post(path, json=content, timeout=patience)
         return self._checked(answer)
 
     def _pages(self, path: str, member: str, query: dict[str, str]) -> Iterator[Json]:
@@ -412,9 +422,14 @@ class GrpcClient:
         pages = self._pages(self._decisions.ListDecisions, request, "decisions")
         return _first(pages, limit)
 
-    def _one(self, method: Callable[..., Any], request: Any) -> Json:
+    def rejudge(self, report_id: str, mode: str, most: int) -> Json:
+        asked = {"mode": mode, "max_changes": most}
+        request = _filled(RejudgeReportRequest(report_id=report_id), asked)
+        return self._one(self._reports.RejudgeReport, request, patience=_LONG)
+
+    def _one(self, method: Callable[..., Any], request: Any, patience: float = _TIMEOUT) -> Json:
         with self._reaching():
-            return to_json(method(request, timeout=_TIMEOUT))
+            return to_json(method(request, timeout=patience))
 
     def _pages(self, method: Callable[..., Any], request: Any, member: str) -> Iterator[Json]:
         while True:

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from cli import commands, deciding, reading
+from cli import commands, deciding, judging, reading
 
 app = typer.Typer(
     name="winnow",
@@ -24,6 +24,7 @@ app = typer.Typer(
 commands.register(app)
 reading.register(app)
 deciding.register(app)
+judging.register(app)
 dev = typer.Typer(no_args_is_help=True, help="Tools for developing and trying out.")
 app.add_typer(dev, name="dev")
 

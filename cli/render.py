@@ -169,6 +169,37 @@ def decisions(console: Console, answers: list[Json]) -> None:
     console.print(table)
 
 
+def rejudged(console: Console, answer: Json, mode: str) -> None:
+    """What came of judging a report once more."""
+    if answer["changes"]:
+        table = _table("finding", "was", "is", "by", "why")
+        for change in answer["changes"]:
+            before, after = change["before"], change["after"]
+            table.add_row(
+                plain(change["finding_id"]),
+                plain(_verdict(before), _STYLES.get(before["risk"], "")),
+                plain(_verdict(after), _STYLES.get(after["risk"], "")),
+                plain(after["decided_by"]),
+                plain(after["reason"]),
+            )
+        console.print(table)
+    if len(answer["changes"]) < answer["changed"]:
+        console.print(plain(f"… and {answer['changed'] - len(answer['changes'])} more"))
+    words = {"replay": "came out otherwise", "preview": "would change", "apply": "changed"}[mode]
+    summary = ", ".join(f"{answer['summary'][risk]} {risk}" for risk in RISKS)
+    console.print(
+        plain(
+            f"{answer['judged']} verdicts: {answer['same']} the same, {answer['changed']} {words}; "
+            f"the report stands at {summary}"
+        )
+    )
+
+
+def _verdict(verdict: Json) -> str:
+    sure = verdict["confidence"]
+    return f"{verdict['risk']}" + ("" if sure is None else f" {sure:.2f}")
+
+
 def formats(console: Console, answers: list[Json]) -> None:
     """Formats that are read."""
     table = _table("scanner", "reads", "versions", "shapes", "also accepted as")

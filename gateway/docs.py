@@ -41,6 +41,8 @@ from winnow.report.v1.report_service_pb2 import (
     ListRejectedResponse,
     ListReportsRequest,
     ListReportsResponse,
+    RejudgeReportRequest,
+    RejudgeReportResponse,
 )
 
 ABOUT: dict[str, Any] = {
@@ -132,6 +134,7 @@ _ROOTS = (
     ListCredentialsResponse,
     GetCredentialResponse,
     GetFindingResponse,
+    RejudgeReportResponse,
     DecideFindingResponse,
     DecideFindingsResponse,
     WithdrawDecisionResponse,
@@ -319,6 +322,17 @@ LIST_DECISIONS = _route(
     {400: "A parameter is not valid", 404: "No finding has this id", **_BEHIND},
     parameters(ListDecisionsRequest.DESCRIPTOR),
     path=False,
+)
+REJUDGE_REPORT = _route(
+    "Judge a report once more: replay, preview or apply",
+    {200: _content(reference("RejudgeReportResponse"), "What came out")},
+    {
+        400: "A member is not valid",
+        404: _NO_REPORT,
+        409: "The report is not done",
+        **_BEHIND,
+    },
+    requestBody=_body(RejudgeReportRequest.DESCRIPTOR, "report_id", required=False),
 )
 CANCEL_REPORT = _route(
     "Stop work on a report",

@@ -44,6 +44,7 @@ def build(settings: OrchestratorSettings) -> Service:
     from runtime.server import Service
     from winnow.audit.v1.audit_service_pb2_grpc import AuditServiceStub
     from winnow.ingest.v1.ingest_service_pb2_grpc import IngestServiceStub
+    from winnow.moderate.v1.moderate_service_pb2_grpc import ModerateServiceStub
     from winnow.report.v1 import (
         credential_service_pb2,
         decision_service_pb2,
@@ -76,6 +77,7 @@ def build(settings: OrchestratorSettings) -> Service:
         runner,
         outbox,
         IngestServiceStub(channels["ingestor"]),
+        ModerateServiceStub(channels["moderator"]),
     )
     credentials = CredentialService(database)
     decisions = DecisionService(database, outbox)

@@ -19,6 +19,7 @@ from sqlalchemy import Connection
 from orchestrator import events, states, store, store_decisions, store_findings
 from orchestrator.intake import RawReport
 from orchestrator.outbox import Outbox
+from orchestrator.rejudge import moderate_header
 from orchestrator.relay import Legs, Relay, Source, Writer, stored_unjudged
 from runtime import context
 from runtime.database import Database
@@ -26,7 +27,6 @@ from runtime.errors import WinnowError
 from runtime.log import get_logger
 from winnow.finding.v1.verdict_pb2 import VerdictBatch
 from winnow.ingest.v1.ingest_service_pb2 import IngestHeader
-from winnow.moderate.v1.moderate_service_pb2 import ModerateHeader
 from winnow.report.v1.report_pb2 import Report
 from winnow.report.v1.report_progress_pb2 import ReportProgress
 
@@ -195,7 +195,7 @@ class Runner:
         try:
             async with asyncio.TaskGroup() as group:
                 writing = group.create_task(writer.run())
-                judging = group.create_task(relay.judge(_header(report)))
+                judging = group.create_task(relay.judge(moderate_header(report)))
                 if report.status == states.CREATED:
                     source = await self._source(relay, report, fresh)
                     await self._read(relay, writer, source, progress)
@@ -305,12 +305,6 @@ class Runner:
             low=report.summary.low,
         )
         return report
-
-
-def _header(report: Report) -> ModerateHeader:
-    return ModerateHeader(
-        report_id=report.report_id, scanner_type=report.scanner_type, asset_key=report.asset_key
-    )
 
 
 def _first(group: BaseExceptionGroup[Any]) -> BaseException:

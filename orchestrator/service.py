@@ -14,6 +14,7 @@ from orchestrator import events, states, store, store_findings
 from orchestrator.ids import finding_id, no_finding
 from orchestrator.intake import Intake
 from orchestrator.outbox import Outbox
+from orchestrator.rejudge import Rejudger
 from orchestrator.run import Ended, Fresh, Runner
 from runtime import context, paging
 from runtime.channels import call
@@ -27,9 +28,11 @@ from winnow.report.v1.report_progress_pb2 import ReportProgress
 
 if TYPE_CHECKING:
     from winnow.ingest.v1.ingest_service_pb2_grpc import IngestServiceAsyncStub
+    from winnow.moderate.v1.moderate_service_pb2_grpc import ModerateServiceAsyncStub
 
 _REPORTS_PAGE = 50
 _FINDINGS_PAGE = 100
+_CHANGES = 100
 _TICK_SECONDS = 0.1
 _STORE_TICK_SECONDS = 1.0
 _AUDITED_WITHIN_SECONDS = 1.0
@@ -45,7 +48,9 @@ class ReportService(rpc.ReportServiceServicer):
         runner: Runner,
         outbox: Outbox,
         ingestor: IngestServiceAsyncStub,
+        moderator: ModerateServiceAsyncStub,
     ) -> None:
+        self._rejudger = Rejudger(database, moderator)
         self._ingestor = ingestor
         self._database = database
         self._intake = intake
@@ -164,6 +169,18 @@ class ReportService(rpc.ReportServiceServicer):
         except grpc.aio.AioRpcError as error:
             raise from_rpc(error, "ingestor") from None
         return pb.ListFormatsResponse(formats=known.formats)
+
+    async def RejudgeReport(
+        self, request: pb.RejudgeReportRequest, _context: Any
+    ) -> pb.RejudgeReportResponse:
+        answer = await self._rejudger.run(
+            uuid.UUID(request.report_id),
+            context.tenant.get(),
+            request.mode,
+            request.max_changes or _CHANGES,
+        )
+        self._outbox.ring()
+        return answer
 
     async def CancelReport(
         self, request: pb.CancelReportRequest, _context: Any

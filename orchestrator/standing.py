@@ -8,7 +8,7 @@ import uuid
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, func, or_, select
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.sql.selectable import LateralFromClause
 
@@ -66,3 +66,11 @@ def standing_in(report_id: uuid.UUID, *columns: ColumnElement[Any]) -> Select[An
         .where(verdicts.c.report_id == report_id)
         .order_by(verdicts.c.ordinal, *_FIRST)
     )
+
+
+def lock_standing(connection: Connection, tenant: str, *, shared: bool = False) -> None:
+    """Until the transaction's end nobody else changes what stands for this tenant;
+    with `shared`, others who ask so may end their reports meanwhile.
+    """
+    lock = func.pg_advisory_xact_lock_shared if shared else func.pg_advisory_xact_lock
+    connection.execute(select(lock(func.hashtextextended(f"decisions/{tenant}", 0))))

@@ -31,7 +31,7 @@ from sqlalchemy import (
 )
 
 from orchestrator import states
-from orchestrator.standing import standing
+from orchestrator.standing import lock_standing, standing
 from orchestrator.store_findings import Filters, filtered
 from orchestrator.tables import decisions, findings, reports, verdicts
 from runtime.clock import now, uuid7
@@ -112,7 +112,7 @@ def decide(
     Returns:
         The decisions, and how many findings they decide now.
     """
-    _alone(connection, tenant)
+    lock_standing(connection, tenant)
     at = now()
     before = _counts(connection, _reach(tenant, chosen), at)
     _end_replaced(connection, tenant, chosen, at)
@@ -157,7 +157,7 @@ def apply(connection: Connection, report_id: uuid.UUID, tenant: str) -> None:
 
     Called in the transaction that ends the report, before its risks are counted.
     """
-    _alone(connection, tenant, shared=True)
+    lock_standing(connection, tenant, shared=True)
     at = now()
     holding = (
         decisions.c.tenant_id == tenant,
@@ -178,7 +178,7 @@ def withdraw(
         The decision, and how many findings it decided; None if it had ended
         already, or there is none.
     """
-    _alone(connection, tenant)
+    lock_standing(connection, tenant)
     at = now()
     row = connection.execute(
         update(decisions)
@@ -209,7 +209,7 @@ def expired(connection: Connection) -> list[tuple[Decision, str]]:
         .returning(decisions)
     ).all()
     for row in rows:
-        _alone(connection, row.tenant_id)
+        lock_standing(connection, row.tenant_id)
         _settle(connection, row.decision_id, row.ends_at)
     return [(_decision(row), row.tenant_id) for row in rows]
 
@@ -255,14 +255,6 @@ def page(
             on_it = or_(on_it, decisions.c.value_fingerprint == about.fingerprint)
         query = query.where(on_it)
     return [_decision(row) for row in connection.execute(query)]
-
-
-def _alone(connection: Connection, tenant: str, *, shared: bool = False) -> None:
-    """Until the transaction's end nobody else decides for this tenant; with
-    `shared`, others may end their reports meanwhile.
-    """
-    lock = func.pg_advisory_xact_lock_shared if shared else func.pg_advisory_xact_lock
-    connection.execute(select(lock(func.hashtextextended(f"decisions/{tenant}", 0))))
 
 
 def _reach(tenant: str, chosen: Sequence[Target]) -> ColumnElement[bool]:

@@ -7,7 +7,7 @@ so that what is stored always says where to go on.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -105,7 +105,19 @@ def put(
         refused = ((report_id, item.ordinal, tenant, item.SerializeToString()) for item in rejected)
         copy_rows(connection, _REJECTIONS, _REJECTIONS_TYPES, refused)
     if judged:
-        copy_rows(connection, _VERDICTS, _VERDICTS_TYPES, _verdict_rows(report_id, tenant, judged))
+        put_verdicts(connection, report_id, tenant, judged, {})
+
+
+def put_verdicts(
+    connection: Connection,
+    report_id: uuid.UUID,
+    tenant: str,
+    judged: Iterable[VerdictBatch],
+    revisions: Mapping[int, int],
+) -> None:
+    """Stores verdicts of the cascade; `revisions` by ordinal, 0 where none is given."""
+    rows = _verdict_rows(report_id, tenant, judged, revisions)
+    copy_rows(connection, _VERDICTS, _VERDICTS_TYPES, rows)
 
 
 def _finding_rows(
@@ -132,7 +144,10 @@ def _finding_rows(
 
 
 def _verdict_rows(
-    report_id: uuid.UUID, tenant: str, batches: Iterable[VerdictBatch]
+    report_id: uuid.UUID,
+    tenant: str,
+    batches: Iterable[VerdictBatch],
+    revisions: Mapping[int, int],
 ) -> Iterator[tuple[Any, ...]]:
     at = now()
     for batch in batches:
@@ -143,7 +158,7 @@ def _verdict_rows(
             yield (
                 report_id,
                 verdict.ordinal,
-                0,
+                revisions.get(verdict.ordinal, 0),
                 tenant,
                 verdict.risk,
                 verdict.source,

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from fastapi import APIRouter, Request, Response
 from starlette.responses import StreamingResponse
 
-from gateway import answers, docs
+from gateway import answers, body, docs
 from gateway.backends import ORCHESTRATOR, Backends, backends, calling
 from gateway.query import bind, unknown
 from gateway.translate import Json, to_json
@@ -22,6 +22,7 @@ from winnow.report.v1.report_service_pb2 import (
     ListFindingsResponse,
     ListRejectedRequest,
     ListReportsRequest,
+    RejudgeReportRequest,
 )
 
 router = APIRouter()
@@ -84,6 +85,16 @@ async def list_rejected(request: Request) -> Response:
     with calling(ORCHESTRATOR):
         page = await backends(request).reports.ListRejected(query, **call())
     return answers.json(to_json(page))
+
+
+@router.post("/reports/{report_id}/rejudge", **docs.REJUDGE_REPORT)
+async def rejudge_report(request: Request) -> Response:
+    asked = RejudgeReportRequest(report_id=answers.report_id(request))
+    await body.fill(request, asked, path=("report_id",), optional=True)
+    timeout = request.app.state.settings.request_timeout
+    with calling(ORCHESTRATOR):
+        judged = await backends(request).reports.RejudgeReport(asked, **call(timeout))
+    return answers.json(to_json(judged))
 
 
 @router.post("/reports/{report_id}/cancel", **docs.CANCEL_REPORT)

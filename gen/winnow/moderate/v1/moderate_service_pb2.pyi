@@ -3,8 +3,11 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from winnow.finding.v1 import finding_batch_pb2 as _finding_batch_pb2
 from winnow.finding.v1 import verdict_pb2 as _verdict_pb2
 import builtins as _builtins
@@ -27,22 +30,35 @@ class ModerateHeader(_message.Message):
     REPORT_ID_FIELD_NUMBER: _builtins.int
     SCANNER_TYPE_FIELD_NUMBER: _builtins.int
     ASSET_KEY_FIELD_NUMBER: _builtins.int
+    JUDGED_AT_FIELD_NUMBER: _builtins.int
+    OFFLINE_FIELD_NUMBER: _builtins.int
     report_id: _builtins.str
     """The report's UUID; sealed evidence is bound to it."""
     scanner_type: _builtins.str
     """Scanner type as detected, e.g. "gitleaks"."""
     asset_key: _builtins.str
     """Where the report comes from, as Report.asset_key; may be empty."""
+    offline: _builtins.bool
+    """Ask no language model, whatever is left open."""
+    @_builtins.property
+    def judged_at(self) -> _timestamp_pb2.Timestamp:
+        """The moment that findings are judged as of: what expires has expired by then
+        or not. Unset: now. The orchestrator gives the report's creation, so that a
+        replay comes to the same verdicts.
+        """
+
     def __init__(
         self,
         *,
         report_id: _builtins.str = ...,
         scanner_type: _builtins.str = ...,
         asset_key: _builtins.str = ...,
+        judged_at: _timestamp_pb2.Timestamp | None = ...,
+        offline: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["judged_at", b"judged_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_key", b"asset_key", "report_id", b"report_id", "scanner_type", b"scanner_type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_key", b"asset_key", "judged_at", b"judged_at", "offline", b"offline", "report_id", b"report_id", "scanner_type", b"scanner_type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -154,6 +170,7 @@ class ModerateBatchRequest(_message.Message):
 
     HEADER_FIELD_NUMBER: _builtins.int
     BATCH_FIELD_NUMBER: _builtins.int
+    RECORDED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def header(self) -> Global___ModerateHeader:
         """As in the stream."""
@@ -162,15 +179,22 @@ class ModerateBatchRequest(_message.Message):
     def batch(self) -> _finding_batch_pb2.FindingBatch:
         """At most 256 findings."""
 
+    @_builtins.property
+    def recorded(self) -> _containers.RepeatedCompositeFieldContainer[_verdict_pb2.Verdict]:
+        """Earlier verdicts of a language model on findings of the batch: they are
+        derived again from the answers in their evidence, and nobody is asked.
+        """
+
     def __init__(
         self,
         *,
         header: Global___ModerateHeader | None = ...,
         batch: _finding_batch_pb2.FindingBatch | None = ...,
+        recorded: _abc.Iterable[_verdict_pb2.Verdict] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "header", b"header"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "header", b"header"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "header", b"header", "recorded", b"recorded"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

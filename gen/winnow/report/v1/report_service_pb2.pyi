@@ -50,6 +50,34 @@ FINDING_VIEW_FULL: FindingView.ValueType  # 2
 """With ReportFinding.detail."""
 Global___FindingView: _TypeAlias = FindingView  # noqa: Y015
 
+class _RejudgeMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RejudgeModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RejudgeMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REJUDGE_MODE_UNSPECIFIED: _RejudgeMode.ValueType  # 0
+    """Same as REPLAY."""
+    REJUDGE_MODE_REPLAY: _RejudgeMode.ValueType  # 1
+    """As of the moment of the verdicts that are stored, to find them the same."""
+    REJUDGE_MODE_PREVIEW: _RejudgeMode.ValueType  # 2
+    """As of now; nothing is written."""
+    REJUDGE_MODE_APPLY: _RejudgeMode.ValueType  # 3
+    """As of now; verdicts that come out otherwise are added, and stand from now on."""
+
+class RejudgeMode(_RejudgeMode, metaclass=_RejudgeModeEnumTypeWrapper):
+    """What a report is judged again for."""
+
+REJUDGE_MODE_UNSPECIFIED: RejudgeMode.ValueType  # 0
+"""Same as REPLAY."""
+REJUDGE_MODE_REPLAY: RejudgeMode.ValueType  # 1
+"""As of the moment of the verdicts that are stored, to find them the same."""
+REJUDGE_MODE_PREVIEW: RejudgeMode.ValueType  # 2
+"""As of now; nothing is written."""
+REJUDGE_MODE_APPLY: RejudgeMode.ValueType  # 3
+"""As of now; verdicts that come out otherwise are added, and stand from now on."""
+Global___RejudgeMode: _TypeAlias = RejudgeMode  # noqa: Y015
+
 @_typing.final
 class ReportDeclaration(_message.Message):
     """What the submitter says about a report."""
@@ -566,6 +594,144 @@ class ListFormatsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListFormatsResponse: _TypeAlias = ListFormatsResponse  # noqa: Y015
+
+@_typing.final
+class VerdictChange(_message.Message):
+    """A verdict that came out otherwise."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FINDING_ID_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    finding_id: _builtins.str
+    """"<report_id>.<ordinal>"."""
+    @_builtins.property
+    def before(self) -> _verdict_pb2.Verdict:
+        """The cascade's verdict that is stored."""
+
+    @_builtins.property
+    def after(self) -> _verdict_pb2.Verdict:
+        """What came out now."""
+
+    def __init__(
+        self,
+        *,
+        finding_id: _builtins.str = ...,
+        before: _verdict_pb2.Verdict | None = ...,
+        after: _verdict_pb2.Verdict | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "finding_id", b"finding_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerdictChange: _TypeAlias = VerdictChange  # noqa: Y015
+
+@_typing.final
+class RejudgeReportRequest(_message.Message):
+    """Request of RejudgeReport."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPORT_ID_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    MAX_CHANGES_FIELD_NUMBER: _builtins.int
+    report_id: _builtins.str
+    """The report's UUID."""
+    mode: Global___RejudgeMode.ValueType
+    """What for."""
+    max_changes: _builtins.int
+    """Changes that are listed: 0 means 100, at most 1000; all are counted."""
+    def __init__(
+        self,
+        *,
+        report_id: _builtins.str = ...,
+        mode: Global___RejudgeMode.ValueType = ...,
+        max_changes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_changes", b"max_changes", "mode", b"mode", "report_id", b"report_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RejudgeReportRequest: _TypeAlias = RejudgeReportRequest  # noqa: Y015
+
+@_typing.final
+class RejudgeReportResponse(_message.Message):
+    """Response of RejudgeReport. judged = same + changed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class InputsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    JUDGED_FIELD_NUMBER: _builtins.int
+    SAME_FIELD_NUMBER: _builtins.int
+    CHANGED_FIELD_NUMBER: _builtins.int
+    OTHER_INPUTS_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    INPUTS_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    judged: _builtins.int
+    """Findings judged."""
+    same: _builtins.int
+    """Verdicts that came out the same, bit for bit."""
+    changed: _builtins.int
+    """Verdicts that came out otherwise."""
+    other_inputs: _builtins.int
+    """Verdicts that were made by other rules or models than this build's: in a
+    replay, only these may come out otherwise.
+    """
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___VerdictChange]:
+        """The first changes, by ordinal."""
+
+    @_builtins.property
+    def inputs(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Digests of this build's rules and models."""
+
+    @_builtins.property
+    def summary(self) -> _report_pb2.RiskSummary:
+        """The report's findings by risk as they stand after it."""
+
+    def __init__(
+        self,
+        *,
+        judged: _builtins.int = ...,
+        same: _builtins.int = ...,
+        changed: _builtins.int = ...,
+        other_inputs: _builtins.int = ...,
+        changes: _abc.Iterable[Global___VerdictChange] | None = ...,
+        inputs: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        summary: _report_pb2.RiskSummary | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["summary", b"summary"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed", "changes", b"changes", "inputs", b"inputs", "judged", b"judged", "other_inputs", b"other_inputs", "same", b"same", "summary", b"summary"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RejudgeReportResponse: _TypeAlias = RejudgeReportResponse  # noqa: Y015
 
 @_typing.final
 class CancelReportRequest(_message.Message):

@@ -70,6 +70,11 @@ class ReportServiceStub:
                 request_serializer=winnow_dot_report_dot_v1_dot_report__service__pb2.ListFormatsRequest.SerializeToString,
                 response_deserializer=winnow_dot_report_dot_v1_dot_report__service__pb2.ListFormatsResponse.FromString,
                 _registered_method=True)
+        self.RejudgeReport = channel.unary_unary(
+                '/winnow.report.v1.ReportService/RejudgeReport',
+                request_serializer=winnow_dot_report_dot_v1_dot_report__service__pb2.RejudgeReportRequest.SerializeToString,
+                response_deserializer=winnow_dot_report_dot_v1_dot_report__service__pb2.RejudgeReportResponse.FromString,
+                _registered_method=True)
         self.CancelReport = channel.unary_unary(
                 '/winnow.report.v1.ReportService/CancelReport',
                 request_serializer=winnow_dot_report_dot_v1_dot_report__service__pb2.CancelReportRequest.SerializeToString,
@@ -150,6 +155,16 @@ class ReportServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RejudgeReport(self, request, context):
+        """Judges a report's stored findings once more, from their sealed evidence:
+        to check that the verdicts can be derived again, to see what the rules and
+        models of this build would change, or to change it. People's decisions stand.
+        Errors: REPORT_NOT_FOUND, REPORT_STATE (it has not ended as done).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CancelReport(self, request, context):
         """Stops work on a report that has not ended: it ends as error REPORT_CANCELLED.
         Errors: REPORT_NOT_FOUND, REPORT_STATE.
@@ -204,6 +219,11 @@ def add_ReportServiceServicer_to_server(servicer, server):
                     servicer.ListFormats,
                     request_deserializer=winnow_dot_report_dot_v1_dot_report__service__pb2.ListFormatsRequest.FromString,
                     response_serializer=winnow_dot_report_dot_v1_dot_report__service__pb2.ListFormatsResponse.SerializeToString,
+            ),
+            'RejudgeReport': grpc.unary_unary_rpc_method_handler(
+                    servicer.RejudgeReport,
+                    request_deserializer=winnow_dot_report_dot_v1_dot_report__service__pb2.RejudgeReportRequest.FromString,
+                    response_serializer=winnow_dot_report_dot_v1_dot_report__service__pb2.RejudgeReportResponse.SerializeToString,
             ),
             'CancelReport': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelReport,
@@ -406,6 +426,33 @@ class ReportService:
             '/winnow.report.v1.ReportService/ListFormats',
             winnow_dot_report_dot_v1_dot_report__service__pb2.ListFormatsRequest.SerializeToString,
             winnow_dot_report_dot_v1_dot_report__service__pb2.ListFormatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RejudgeReport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/winnow.report.v1.ReportService/RejudgeReport',
+            winnow_dot_report_dot_v1_dot_report__service__pb2.RejudgeReportRequest.SerializeToString,
+            winnow_dot_report_dot_v1_dot_report__service__pb2.RejudgeReportResponse.FromString,
             options,
             channel_credentials,
             insecure,

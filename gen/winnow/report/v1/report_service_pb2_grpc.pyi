@@ -67,6 +67,12 @@ class ReportServiceStub:
     """
     ListFormats: _grpc.UnaryUnaryMultiCallable[_report_service_pb2.ListFormatsRequest, _report_service_pb2.ListFormatsResponse]
     """The formats that reports are read in, by id."""
+    RejudgeReport: _grpc.UnaryUnaryMultiCallable[_report_service_pb2.RejudgeReportRequest, _report_service_pb2.RejudgeReportResponse]
+    """Judges a report's stored findings once more, from their sealed evidence:
+    to check that the verdicts can be derived again, to see what the rules and
+    models of this build would change, or to change it. People's decisions stand.
+    Errors: REPORT_NOT_FOUND, REPORT_STATE (it has not ended as done).
+    """
     CancelReport: _grpc.UnaryUnaryMultiCallable[_report_service_pb2.CancelReportRequest, _report_service_pb2.CancelReportResponse]
     """Stops work on a report that has not ended: it ends as error REPORT_CANCELLED.
     Errors: REPORT_NOT_FOUND, REPORT_STATE.
@@ -116,6 +122,12 @@ class ReportServiceAsyncStub(ReportServiceStub):
     """
     ListFormats: _aio.UnaryUnaryMultiCallable[_report_service_pb2.ListFormatsRequest, _report_service_pb2.ListFormatsResponse]  # type: ignore[assignment]
     """The formats that reports are read in, by id."""
+    RejudgeReport: _aio.UnaryUnaryMultiCallable[_report_service_pb2.RejudgeReportRequest, _report_service_pb2.RejudgeReportResponse]  # type: ignore[assignment]
+    """Judges a report's stored findings once more, from their sealed evidence:
+    to check that the verdicts can be derived again, to see what the rules and
+    models of this build would change, or to change it. People's decisions stand.
+    Errors: REPORT_NOT_FOUND, REPORT_STATE (it has not ended as done).
+    """
     CancelReport: _aio.UnaryUnaryMultiCallable[_report_service_pb2.CancelReportRequest, _report_service_pb2.CancelReportResponse]  # type: ignore[assignment]
     """Stops work on a report that has not ended: it ends as error REPORT_CANCELLED.
     Errors: REPORT_NOT_FOUND, REPORT_STATE.
@@ -204,6 +216,18 @@ class ReportServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_report_service_pb2.ListFormatsResponse, _abc.Awaitable[_report_service_pb2.ListFormatsResponse]]:
         """The formats that reports are read in, by id."""
+
+    @_abc_1.abstractmethod
+    def RejudgeReport(
+        self,
+        request: _report_service_pb2.RejudgeReportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_report_service_pb2.RejudgeReportResponse, _abc.Awaitable[_report_service_pb2.RejudgeReportResponse]]:
+        """Judges a report's stored findings once more, from their sealed evidence:
+        to check that the verdicts can be derived again, to see what the rules and
+        models of this build would change, or to change it. People's decisions stand.
+        Errors: REPORT_NOT_FOUND, REPORT_STATE (it has not ended as done).
+        """
 
     @_abc_1.abstractmethod
     def CancelReport(

@@ -1,0 +1,177 @@
+"""Judging a report once more, from what is stored: replay, preview, remoderation.
+
+The moderator is handed the findings as they are stored, sealed evidence and all,
+and the moment that they were judged as of. What it answers is held against the
+cascade's newest stored verdict, byte for byte.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import grpc
+from sqlalchemy import Connection
+
+from orchestrator import events, states, store, store_rejudge
+from orchestrator.store_rejudge import Judged
+from runtime.channels import call
+from runtime.database import Database
+from runtime.errors import WinnowError, from_rpc
+from winnow.finding.v1.finding_batch_pb2 import FindingBatch
+from winnow.finding.v1.verdict_pb2 import Verdict, VerdictBatch, VerdictSource
+from winnow.moderate.v1.moderate_service_pb2 import ModerateBatchRequest, ModerateHeader
+from winnow.report.v1.report_pb2 import Report
+from winnow.report.v1.report_service_pb2 import RejudgeMode, RejudgeReportResponse
+
+if TYPE_CHECKING:
+    from winnow.moderate.v1.moderate_service_pb2_grpc import ModerateServiceAsyncStub
+
+_BATCH = 256
+_DEADLINE = 60.0  # seconds for a batch
+_LLM = VerdictSource.VERDICT_SOURCE_LLM
+
+
+class Rejudging(NamedTuple):
+    """What is asked: a report, what for, and how many changes are listed."""
+
+    report: Report
+    mode: RejudgeMode.ValueType
+    most: int
+
+    @property
+    def applies(self) -> bool:
+        return self.mode == RejudgeMode.REJUDGE_MODE_APPLY
+
+    def header(self) -> ModerateHeader:
+        """What the moderator is told: the moment of a replay is that of the first judging."""
+        header = moderate_header(self.report)
+        if self.mode in (RejudgeMode.REJUDGE_MODE_PREVIEW, RejudgeMode.REJUDGE_MODE_APPLY):
+            header.ClearField("judged_at")
+        header.offline = True
+        return header
+
+
+def moderate_header(report: Report) -> ModerateHeader:
+    """What all findings of a report share, for the moderator."""
+    return ModerateHeader(
+        report_id=report.report_id,
+        scanner_type=report.scanner_type,
+        asset_key=report.asset_key,
+        judged_at=report.created_at,
+    )
+
+
+class Rejudger:
+    """Judges stored reports again.
+
+    Args:
+        database: the orchestrator's.
+        moderator: judges batches.
+    """
+
+    def __init__(self, database: Database, moderator: ModerateServiceAsyncStub) -> None:
+        self._database = database
+        self._moderator = moderator
+
+    async def run(
+        self, report_id: uuid.UUID, tenant: str, mode: RejudgeMode.ValueType, most: int
+    ) -> RejudgeReportResponse:
+        """One pass over a report's findings.
+
+        Raises:
+            WinnowError: REPORT_NOT_FOUND, REPORT_STATE, and what the moderator raised.
+        """
+        report = await self._database.run(store.get, report_id, tenant)
+        if report.status != states.DONE:
+            raise WinnowError(
+                "REPORT_STATE",
+                "only a report that is done can be judged again",
+                report_status=states.name(report.status),
+            )
+        asked = Rejudging(report, mode, most)
+        answer = RejudgeReportResponse()
+        after = -1
+        while page := await self._database.run(
+            store_rejudge.page, report_id, tenant, after, _BATCH
+        ):
+            after = page[-1].ordinal
+            made = await self._judge(asked.header(), page)
+            changed = _compare(asked, page, made, answer)
+            if asked.applies and changed:
+                await self._database.run(
+                    store_rejudge.add,
+                    report_id,
+                    tenant,
+                    VerdictBatch(verdicts=changed, inputs=made.inputs),
+                )
+        await self._database.run(self._conclude, asked, tenant, answer)
+        return answer
+
+    async def _judge(self, header: ModerateHeader, page: Sequence[Judged]) -> VerdictBatch:
+        request = ModerateBatchRequest(
+            header=header,
+            batch=FindingBatch(findings=[one.finding for one in page]),
+            recorded=[one.verdict for one in page if one.verdict.source == _LLM],
+        )
+        try:
+            response = await self._moderator.ModerateBatch(request, **call(_DEADLINE))
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc(error, "moderator") from None
+        verdicts: VerdictBatch = response.verdicts
+        return verdicts
+
+    @staticmethod
+    def _conclude(
+        connection: Connection, asked: Rejudging, tenant: str, answer: RejudgeReportResponse
+    ) -> None:
+        report_id = uuid.UUID(asked.report.report_id)
+        if not (asked.applies and answer.changed):
+            answer.summary.CopyFrom(store.get(connection, report_id, tenant).summary)
+            return
+        summary = store_rejudge.recount(connection, report_id, tenant)
+        answer.summary.CopyFrom(summary)
+        event = events.report_event(
+            events.REPORT_REMODERATED,
+            report_id,
+            tenant,
+            changed=answer.changed,
+            inputs=dict(answer.inputs),
+            summary={"high": summary.high, "medium": summary.medium, "low": summary.low},
+        )
+        store.put_events(connection, [event])
+
+
+def _compare(
+    asked: Rejudging, page: Sequence[Judged], made: VerdictBatch, answer: RejudgeReportResponse
+) -> list[Verdict]:
+    """Counts a page's verdicts; those that came out otherwise."""
+    by_ordinal = {verdict.ordinal: verdict for verdict in made.verdicts}
+    shared = dict(made.inputs)
+    answer.inputs.update(shared)
+    changed = []
+    for one in page:
+        after = by_ordinal.get(one.ordinal)
+        if after is None:
+            raise WinnowError(
+                "STREAM_CUT_SHORT", "the moderator left a finding out", service="moderator"
+            )
+        answer.judged += 1
+        answer.other_inputs += any(one.inputs.get(name) != shared[name] for name in shared)
+        if _bytes(after) == _bytes(one.verdict):
+            answer.same += 1
+            continue
+        answer.changed += 1
+        changed.append(after)
+        if len(answer.changes) < asked.most:
+            answer.changes.add(
+                finding_id=f"{asked.report.report_id}.{one.ordinal}",
+                before=one.verdict,
+                after=after,
+            )
+    return changed
+
+
+def _bytes(verdict: Verdict) -> bytes:
+    return verdict.SerializeToString(deterministic=True)
