@@ -5,7 +5,7 @@ PYTHON ?= python3
 CODE := runtime ingestor moderator orchestrator audit gateway cli migrations tests bench tools
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format gen lock bench released clean
+.PHONY: help setup demo test check format gen lock conformance bench released clean
 
 help: ## This list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ released: setup ## Take the contracts as they are for released (after review)
 lock: setup ## Renew the hashed locks from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml -o requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml --group dev -o requirements-dev.lock
+
+conformance: setup ## Read a collection of real reports: make conformance SAMPLES=folder
+	@$(BIN)/python tools/conformance.py "$(SAMPLES)"
 
 bench: setup ## Speed and memory, each beside its limit
 	@$(BIN)/python -m bench

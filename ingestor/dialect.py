@@ -30,10 +30,16 @@ _ANY = msgspec.json.Decoder()
 # Known members by name, each with what is known below it; None: anything.
 _Known = Mapping[str, Any]
 
+# The type, and the default, of a member that is known and not read, where it may be
+# large: it is stepped over and not built. Small ones do as `Any = None`.
+Unread = msgspec.Raw
+UNREAD = msgspec.Raw()
+_SKIPPED: _Known = {}
+
 
 class Exact(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     """Base of the types that records are read as: every field that is known is
-    declared, also those that are not read (as `Any = None`).
+    declared, also those that are not read (as `Any = None`, large ones as `Unread = UNREAD`).
     """
 
 
@@ -112,6 +118,8 @@ def _members(kind: msgspec.inspect.Type) -> _Known | None:
     """
     if isinstance(kind, msgspec.inspect.StructType):
         return {field.encode_name: _members(field.type) for field in kind.fields}
+    if isinstance(kind, msgspec.inspect.RawType):
+        return _SKIPPED
     if isinstance(kind, msgspec.inspect.ListType):
         return _members(kind.item_type)
     if isinstance(kind, msgspec.inspect.DictType):
@@ -137,6 +145,8 @@ def _strip(found: Any, known: _Known, path: str, notices: Notices) -> None:
             if name not in known:
                 del found[name]
                 notices.unknown(where)
+            elif known[name] is _SKIPPED:
+                del found[name]
             elif isinstance(known[name], Mapping):
                 _strip(found[name], known[name], where, notices)
 

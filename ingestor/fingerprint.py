@@ -16,32 +16,151 @@ from hashlib import sha1, sha256
 KEY_BYTES = 32
 _BLOCK = 64  # SHA-256's block in bytes
 
-_QUOTES = "\"'`"
+# Tokens as they mostly are: ASCII, without what is taken off or matters below
+# (spaces, quotes, "=", ":", a backslash).
+_PLAIN = re.compile(r"[!#-&(-9;<>-\[\]-_a-~]+={0,2}")
+_WITHIN_QUOTES = re.compile(
+    r"""(?:[bruf@$]{1,2}(?=["']))?("{3}|'{3}|\\?["'`])((?:(?!\1).)+)\1[,;]?""",
+    re.IGNORECASE | re.DOTALL,
+)
+_ASSIGNED = re.compile(
+    r"""(?:export\s+|set\s+|-D)?["']?[\w.-]{0,64}
+        (?:key|token|secret|passw(?:or)?d|passphrase|pwd|credentials?)[\w.-]{0,64}["']?
+        \s*(?:=>|:?=|:(?=[\s"'`]))\s*(?=\S)""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_SCHEME = re.compile(
+    r"(?:authorization\s*[:=]\s*)?(?:bearer|basic|token)\s+(?=\S{16,}\Z)", re.IGNORECASE
+)
+_MOST_LAYERS = 8
+
+_BEGIN = "-----BEGIN "
+_PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]{1,64})-----(.*?)-----END \1-----", re.DOTALL)
+_PEM_BEGIN = re.compile(r"-{0,5}BEGIN [A-Z0-9 ]{0,64}-{0,5}")
+# What source code puts between the lines of a key: escapes, quotes, a plus sign.
+_BREAK = re.compile(r"""\\{1,8}[nr]|\s\+(?=\s)|[\s"'`\\,;]""")
+_LINE_END = re.compile(r"\\{1,8}(?:r\\{1,8}n|[nr])|\r\n?")
+_BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
+_SHORTEST_KEY = 200  # characters of base64
+
+_URL = re.compile(r"(?:jdbc:)?[a-z][a-z0-9+.-]*://([^\s:@/?#]*):([^\s@/]+)@", re.IGNORECASE)
+# Passwords beside which the user's name is the credential.
+_NO_PASSWORD = frozenset({"x-oauth-basic", "api_token"})
+
 _REPEATED = re.compile(r"(?<!:)/(?:\.?/)+")
+_DRIVE = re.compile(r"[a-z]:/")
 
 
 def canonical_value(value: str) -> str:
-    """A credential without what surrounds it: whitespace, a pair of quotes,
-    the line ends of the machine it was found on.
+    """A credential without what surrounds it: whitespace, quotes, the name that it
+    is assigned to, `Bearer`; a PEM block without the text around it, its
+    indentation and how its line ends are written.
+
+    Applied to its own result it changes nothing. Nothing is taken off a value
+    in more layers than people write around one.
     """
+    if _PLAIN.fullmatch(value):
+        return value
     value = value.strip()
-    if len(value) > 2 and value[0] in _QUOTES and value[0] == value[-1]:
-        value = value[1:-1].strip()
-    return value.replace("\r\n", "\n") if "\r" in value else value
+    if _BEGIN in value:
+        return _canonical_pem(value)
+    if "\r" in value:
+        value = value.replace("\r\n", "\n")
+    bare = value
+    for _ in range(_MOST_LAYERS):
+        before = bare
+        if quoted := _WITHIN_QUOTES.fullmatch(bare):
+            bare = quoted[2].strip() or bare
+        elif prefix := _ASSIGNED.match(bare) or _SCHEME.match(bare):
+            bare = bare[prefix.end() :]
+        if bare == before:
+            return bare
+    return value
+
+
+def _canonical_pem(value: str) -> str:
+    """A PEM block (RFC 7468); what is elided, or holds more than one, line by line."""
+    if value.count(_BEGIN) == 1 and (block := _PEM.search(value)):
+        label, body = block.groups()
+        value = block[0]
+        if body := _base64(body):
+            lines = (body[i : i + 64] for i in range(0, len(body), 64))
+            return "\n".join((f"-----BEGIN {label}-----", *lines, f"-----END {label}-----"))
+    text = _LINE_END.sub("\n", value[value.index(_BEGIN) :])
+    return "\n".join(line for part in text.splitlines() if (line := part.strip()))
+
+
+def _credential(value: str) -> str:
+    """What of a canonical value is the credential itself: of a URL its password, of
+    a key in PEM its base64, because some tools report that alone. Nothing, where it
+    is only the line that all keys begin with.
+    """
+    if "://" in value and (url := _URL.match(value)):
+        return url[1] if url[2] in _NO_PASSWORD and url[1] else url[2]
+    if "BEGIN " in value:
+        if block := _PEM.fullmatch(value):
+            return _base64(block[2]) or value
+        return "" if _PEM_BEGIN.fullmatch(value) else value
+    if len(value) >= _SHORTEST_KEY and not _PLAIN.fullmatch(value):
+        return _base64(value) or value
+    return value
+
+
+def _base64(lines: str) -> str:
+    """Lines of base64 as one, without what source code puts between them; empty if
+    they are something else.
+    """
+    joined = "".join(lines.split())
+    if not _BASE64.fullmatch(joined):
+        joined = _BREAK.sub("", lines)
+    return joined if _BASE64.fullmatch(joined) else ""
 
 
 def normal_path(path: str) -> str:
-    """A path as all tools would write it: "/" between parts, no "./" parts."""
+    """A path as all tools would write it: "/" between parts, no "./" parts, a
+    drive's letter large. ".." stays: what it leads to depends on links.
+    """
     if "\\" in path:
         path = path.replace("\\", "/")
     if "//" in path or "/./" in path:
         path = _REPEATED.sub("/", path)
-    return path[2:] if path.startswith("./") else path
+    if path.startswith("./"):
+        path = path[2:]
+    return path[0].upper() + path[1:] if _DRIVE.match(path) else path
 
 
 def value_digest(value: str) -> str:
-    """SHA-1 (FIPS 180-4) of a canonical value's UTF-8 form, 40 lower-case hex digits."""
-    return sha1(value.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
+    """SHA-1 (FIPS 180-4) of a canonical value's UTF-8 form, 40 lower-case hex digits:
+    of a URL's password and a key's base64 alone. Empty where the value is nobody's
+    in particular.
+    """
+    credential = _credential(value)
+    if not credential:
+        return ""
+    return _sha1(credential)
+
+
+def _sha1(text: str) -> str:
+    return sha1(text.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
+
+
+# What detect-secrets takes for the value of every key and of every token of a kind:
+# the words of a key's first line, a token's prefix.
+_KINDS = ("", "RSA ", "DSA ", "EC ", "OPENSSH ", "ENCRYPTED ", "SSH2 ENCRYPTED ", "PGP ")
+_PREFIXES = (
+    *("ghp", "gho", "ghu", "ghs", "ghr", "glpat", "gldt", "glft", "glsoat", "glrt"),
+    *("PuTTY-User-Key-File-2", "PuTTY-User-Key-File-3"),
+)
+_NOBODYS = frozenset(
+    map(
+        _sha1,
+        (
+            *_PREFIXES,
+            *(f"BEGIN {kind}PRIVATE KEY" for kind in _KINDS),
+            *(f"BEGIN {kind}PRIVATE KEY BLOCK" for kind in _KINDS),
+        ),
+    )
+)
 
 
 class Fingerprints:
@@ -66,12 +185,14 @@ class Fingerprints:
         return sha256(self._outer + sha256(self._inner + data).digest()).digest()
 
     def value(self, digest: str) -> bytes:
-        """One credential, wherever it stands; `digest` as `value_digest` gives it."""
-        return self._hmac("winnow value v2\0" + digest)
+        """One credential, wherever it stands; `digest` as `value_digest` gives it.
+        Empty where that is the digest of what all of a kind begin with.
+        """
+        return b"" if digest in _NOBODYS else self._hmac("winnow value v2\0" + digest)
 
     def place(self, digest: str, path: str) -> bytes:
-        """One credential in one file; `path` as `normal_path` gives it."""
-        return self._hmac(f"winnow place v2\0{digest}{path}")
+        """One credential in one file; `path` as `normal_path` gives it. Empty as above."""
+        return b"" if digest in _NOBODYS else self._hmac(f"winnow place v2\0{digest}{path}")
 
     def occurrence(self, rule: str, path: str, line: int, commit: str, value: str) -> bytes:
         """One match: `value` is the credential, or its masked form and the

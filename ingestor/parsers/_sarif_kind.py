@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
+from ingestor.parsers._words import ADVISORY
 from winnow.finding.v1 import finding_pb2 as pb
 
 # Tools by what they look for, compared by the first word of the driver's name.
@@ -87,7 +89,6 @@ KNOWN_TOOLS = (
         )
     )
 )
-ADVISORY = re.compile(r"\b(?:CVE-\d{4}-\d{4,}|GHSA(?:-[0-9a-z]{4}){3})\b", re.IGNORECASE)
 _SECRET_WORD = re.compile(
     r"\b(?:secrets?|credentials?|passwords?|hard-?coded-(?:secret|password|credential|token)s?)\b"
     r"|\bCWE[-_:/]?0*(?:798|259)\b",
@@ -101,6 +102,13 @@ def kind_of(
     tool: str, rule_id: str, rule_name: str, tags: Iterable[str]
 ) -> pb.FindingKind.ValueType:
     """The kind, from the tool's first word in lower case, the rule and its tags."""
+    return _kind_of(tool, rule_id, rule_name, tuple(tags))
+
+
+@lru_cache(maxsize=1024)  # the same for every finding of a rule
+def _kind_of(
+    tool: str, rule_id: str, rule_name: str, tags: tuple[str, ...]
+) -> pb.FindingKind.ValueType:
     if tool in SECRET_SCANNERS:
         return pb.FINDING_KIND_POSSIBLE_SECRET
     if ADVISORY.search(rule_id):

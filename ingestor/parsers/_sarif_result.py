@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote
 
-from ingestor.parsers._sarif_kind import ADVISORY, SECRET_SCANNERS, kind_of
+from ingestor.parsers._code import neighbours
+from ingestor.parsers._sarif_kind import SECRET_SCANNERS, kind_of
 from ingestor.parsers._sarif_model import (
-    Artifact,
     ArtifactLocation,
     BaseUri,
     Component,
+    LogicalLocation,
     Message,
     Region,
     Result,
@@ -21,10 +22,10 @@ from ingestor.parsers._sarif_model import (
     Tool,
     VersionControl,
 )
+from ingestor.parsers._words import aliases
 from ingestor.records import Place, Record, state_of
 from winnow.finding.v1 import finding_pb2 as pb
 
-_CWE = re.compile(r"\bCWE[-_:/]?0*(\d{1,5})\b", re.IGNORECASE)
 _LEVELS = {
     "error": pb.SEVERITY_HIGH,
     "warning": pb.SEVERITY_MEDIUM,
@@ -51,12 +52,12 @@ _VALIDITIES = {
 _VALIDITY_KEYS = ("validation_outcome", "validation_status", "validationStatus", "validity")
 # gitleaks puts these into partialFingerprints, where they identify nobody's finding.
 _NO_FINGERPRINT = frozenset({"commitSha", "email", "author", "date", "commitMessage"})
+# What Semgrep writes for whoever is not logged in.
+_NO_IDENTITY = ("", "requires login")
 _ARGUMENT = re.compile(r"\{(\d{1,3})\}")
-_MOST_ALIASES = 16
 _PRECISIONS = frozenset(("very-high", "high", "medium", "low"))
-# What a line of code assigns: a quoted text, or the rest of `NAME=value`.
-_QUOTED = re.compile(r"""[=:]>?\s*(["'`])([^\n]{4,}?)\1""")
-_PLAIN = re.compile(r"""^\s*(?:export\s+)?[\w.-]+\s*[=:]\s*([^\s"'`]{4,})\s*$""", re.MULTILINE)
+# Kinds of a result that say that nothing is wrong (3.27.9).
+_NOTHING_WRONG = frozenset(("pass", "notApplicable", "informational"))
 
 
 def _text(value: object) -> str:
@@ -77,7 +78,11 @@ class Run:
         self._by_id: dict[str, Rule] = {}
         self._tool = "sarif"
         self._word = ""
-        self.artifacts: list[Artifact] = []
+        # Of the run's artifacts; None for one that could not be read.
+        self.artifacts: list[ArtifactLocation | None] = []
+        self.logical_locations: list[LogicalLocation | None] = []
+        # What the tool wrote in place of what it would not say (3.14.28).
+        self.redaction_tokens: list[str] = []
         self.base_uris: dict[str, BaseUri] = {}
         self.version_control: list[VersionControl] = []
 
@@ -86,8 +91,8 @@ class Run:
         self._extensions = tool.extensions or []
         for component in (tool.driver, *self._extensions):
             for rule in component.rules or ():
-                if rule.id:
-                    self._by_id.setdefault(rule.id, rule)
+                for name in filter(None, (rule.id, rule.guid)):
+                    self._by_id.setdefault(name, rule)
         self._tool = (tool.driver.name or "").strip() or "sarif"
         self._word = self._tool.lower().split()[0]
 
@@ -95,7 +100,7 @@ class Run:
         """The result as a record; `raw` is its bytes in the report."""
         rule = self._rule(result)
         rule_id = result.ruleId or (result.rule and result.rule.id) or rule.id or ""
-        tags = _tags(rule, result)
+        tags = _tags(rule.properties, result.properties)
         kind = kind_of(self._word, rule_id, rule.name or "", tags)
         places = list(self._places(result))
         first: Place = places[0] if places else ("", 0, 0, 0, 0)
@@ -117,7 +122,7 @@ class Run:
             severity=_severity(result, rule),
             validity=_validity(result),
             triage=_triage(result),
-            aliases=_aliases(rule_id, tags, result),
+            aliases=aliases([*tags, *(taxon.id or "" for taxon in result.taxa or ())], rule_id),
             metadata=_metadata(result),
             message=self._message(result, rule),
             extra=_extra(result),
@@ -129,12 +134,10 @@ class Run:
             found = _property(result, ("secret", "value", "offender"))
             if not found and self._word in SECRET_SCANNERS:
                 found = snippet
-            record.value_state = state_of(found)
+            record.value_state = self._state_of(found)
             if record.value_state == pb.VALUE_STATE_PRESENT:
                 record.value = found
-            secrets = [found, *_assigned(found)]
-            for text in (snippet, *others):
-                secrets += (text, *_assigned(text))
+            secrets = list(neighbours((found, snippet, *others)))
             # The path was percent-decoded, and with it what it repeats.
             secrets += [unquote(text) for text in secrets if "%" in text]
             record.secrets = tuple(
@@ -156,7 +159,7 @@ class Run:
         if index is None and reference:
             index = reference.index
         rules = component.rules or []
-        rule_id = result.ruleId or (reference and reference.id) or ""
+        rule_id = result.ruleId or (reference and (reference.id or reference.guid)) or ""
         if index is not None and 0 <= index < len(rules):
             rule = rules[index]
             if not rule_id or not rule.id or rule_id.startswith(rule.id):
@@ -168,9 +171,8 @@ class Run:
         for location in result.locations or ():
             physical = location.physicalLocation
             if physical is None:
-                names = [n.fullyQualifiedName or n.name for n in location.logicalLocations or ()]
-                if names and names[0]:
-                    yield names[0], 0, 0, 0, 0
+                if name := self._logical(location.logicalLocations or []):
+                    yield name, 0, 0, 0, 0
                 continue
             path = self._path(physical.artifactLocation)
             region = physical.region
@@ -185,6 +187,17 @@ class Run:
                     _number(region.endColumn),
                 )
 
+    def _logical(self, locations: list[LogicalLocation]) -> str:
+        """The name of the first logical location, which may stand in the run's list."""
+        if not locations:
+            return ""
+        found, index = locations[0], locations[0].index
+        name = found.fullyQualifiedName or found.name
+        if not name and index is not None and 0 <= index < len(self.logical_locations):
+            found = self.logical_locations[index] or found
+            name = found.fullyQualifiedName or found.name
+        return name or ""
+
     def _path(self, location: ArtifactLocation | None) -> str:
         """The place's path: percent-decoded, `file:` dropped, relative bases
         put in front (an absolute base only says where the scan ran).
@@ -194,7 +207,7 @@ class Run:
         uri, base = location.uri, location.uriBaseId
         index = location.index
         if not uri and index is not None and 0 <= index < len(self.artifacts):
-            artifact = self.artifacts[index].location or ArtifactLocation()
+            artifact = self.artifacts[index] or ArtifactLocation()
             uri, base = artifact.uri, artifact.uriBaseId
         uri = uri or ""
         for _ in range(8):  # bases may refer to bases, in bad reports in a circle
@@ -227,6 +240,11 @@ class Run:
 
         return _ARGUMENT.sub(argument, text)
 
+    def _state_of(self, value: str) -> pb.ValueState.ValueType:
+        if any(token and token in value for token in self.redaction_tokens):
+            return pb.VALUE_STATE_REDACTED
+        return state_of(value)
+
     def _commit(self, result: Result) -> str:
         found = _text((result.partialFingerprints or {}).get("commitSha"))
         found = found or _property(result, ("commit", "commitSha", "commit_sha"))
@@ -236,13 +254,15 @@ class Run:
         return found
 
 
-def _properties(result: Result) -> Iterator[dict[str, Any]]:
+def not_open(result: Result) -> bool:
+    """Whether a result says that a check passed, or that what it once found is gone."""
+    return result.kind in ("pass", "notApplicable") or result.baselineState == "absent"
+
+
+def _properties(result: Result) -> list[dict[str, Any]]:
     """The property bags of a result and its first location."""
-    if result.properties:
-        yield result.properties
-    for location in (result.locations or ())[:1]:
-        if location.properties:
-            yield location.properties
+    first = result.locations[0].properties if result.locations else None
+    return [bag for bag in (result.properties, first) if bag]
 
 
 def _property(result: Result, names: tuple[str, ...]) -> str:
@@ -268,9 +288,9 @@ def _changed_at(result: Result) -> str:
     return found or _text(_git_commit(result).get("date"))
 
 
-def _tags(rule: Rule, result: Result) -> list[str]:
+def _tags(*bags: dict[str, Any] | None) -> list[str]:
     tags: list[object] = []
-    for bag in (rule.properties or {}, result.properties or {}):
+    for bag in filter(None, bags):
         for name in ("tags", "cwe", "category"):
             found = bag.get(name)
             tags += [found] if isinstance(found, str) else found if isinstance(found, list) else []
@@ -289,8 +309,11 @@ def _rule_name(rule: Rule, rule_id: str, kind: pb.FindingKind.ValueType) -> str:
 
 def _severity(result: Result, rule: Rule) -> pb.Severity.ValueType:
     """The rule's security-severity (a CVSS-like score, as GitHub reads it),
-    else the result's level, else the rule's; the default is 3.27.10's.
+    else the result's level, else the rule's; the default is 3.27.10's. A result
+    that says that nothing is wrong has none of its rule's.
     """
+    if result.kind in _NOTHING_WRONG:
+        return pb.SEVERITY_INFO
     try:
         score = float((rule.properties or {}).get("security-severity", math.nan))
     except (TypeError, ValueError):
@@ -312,7 +335,7 @@ def _severity(result: Result, rule: Rule) -> pb.Severity.ValueType:
 
 
 def _validity(result: Result) -> pb.Validity.ValueType:
-    for name in _VALIDITY_KEYS:
+    for name in _VALIDITY_KEYS if _properties(result) else ():
         word = "".join(filter(str.isalpha, _property(result, (name,)).lower()))
         for known in (word, word[:7]):
             if known in _VALIDITIES:
@@ -331,26 +354,19 @@ def _triage(result: Result) -> pb.Triage.ValueType:
 def _native_id(result: Result) -> str:
     for prints in (result.fingerprints, result.partialFingerprints):
         for name, found in sorted((prints or {}).items()):
-            if name not in _NO_FINGERPRINT and isinstance(found, str) and found:
+            if name not in _NO_FINGERPRINT and isinstance(found, str) and found not in _NO_IDENTITY:
                 return found
     return result.guid or result.correlationGuid or ""
-
-
-def _aliases(rule_id: str, tags: list[str], result: Result) -> list[str]:
-    texts = [*tags, *(taxon.id or "" for taxon in result.taxa or ())]
-    found = [name.upper() for text in texts for name in ADVISORY.findall(text)]
-    found += [f"CWE-{number}" for text in texts for number in _CWE.findall(text)]
-    return [name for name in dict.fromkeys(found) if name != rule_id][:_MOST_ALIASES]
 
 
 def _metadata(result: Result) -> dict[str, str]:
     own = {"level": result.level, "kind": result.kind, "baselineState": result.baselineState}
     found = {name: text for name, text in own.items() if text}
-    for name in ("entropy", "precision", "security-severity"):
+    for name in ("entropy", "precision", "security-severity") if _properties(result) else ():
         text = _property(result, (name,))
         if text and (name != "precision" or text in _PRECISIONS):
             found[name] = text
-    if tags := _tags(Rule(), result):
+    if tags := _tags(result.properties):
         found["tags"] = ",".join(tags)
     return found
 
@@ -369,13 +385,6 @@ def _snippets(result: Result) -> tuple[str, str, list[str]]:
 
 def _snippet(region: Region | None) -> str:
     return region.snippet.text or "" if region and region.snippet else ""
-
-
-def _assigned(line: str) -> list[str]:
-    """The values that stand in a line of code."""
-    if "=" not in line and ":" not in line:
-        return []
-    return [match[2] for match in _QUOTED.finditer(line)] + _PLAIN.findall(line)
 
 
 def _extra(result: Result) -> dict[str, str]:

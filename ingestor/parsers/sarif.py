@@ -8,25 +8,76 @@ known by then. What a result means is in `_sarif_result`.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
+from typing import Any, TypeVar
 
 import msgspec
 
 from ingestor.dialect import Dialect
 from ingestor.framing import Source
 from ingestor.parsers._base import Parser, unescaped_keys
-from ingestor.parsers._sarif_model import Artifact, BaseUri, Result, Tool, VersionControl
-from ingestor.parsers._sarif_result import Run
+from ingestor.parsers._sarif_model import (
+    Artifact,
+    BaseUri,
+    Component,
+    Invocation,
+    LogicalLocation,
+    Result,
+    Tool,
+    VersionControl,
+)
+from ingestor.parsers._sarif_result import Run, not_open
 from ingestor.reading import Malformed
 from ingestor.records import Record, reject
+from winnow.finding.v1 import finding_pb2 as pb
+from winnow.ingest.v1.notice_pb2 import NoticeKind
 from winnow.ingest.v1.rejected_pb2 import Rejected
 
 _MAX_HELD = 16 << 20  # bytes of results before their run's end
-_MAX_ARTIFACTS = 200_000
+_MAX_LISTED = 200_000  # artifacts, and logical locations, of a run
+_VERSION = re.compile(r"\d\.\d\.\d")
+
+# Members of the standard that explain no result (3.13, 3.14, 4.3).
+_LOG = ("$schema", "version", "properties")
+_RUN = frozenset(
+    (
+        "addresses",
+        "automationDetails",
+        "baselineGuid",
+        "columnKind",
+        "conversion",
+        "defaultEncoding",
+        "defaultSourceLanguage",
+        "extensions",
+        "externalizedProperties",
+        "graphs",
+        "guid",
+        "language",
+        "newlineSequences",
+        "policies",
+        "properties",
+        "runAggregates",
+        "runGuid",
+        "schema",
+        "specialLocations",
+        "taxonomies",
+        "threadFlowLocations",
+        "translations",
+        "version",
+        "webRequests",
+        "webResponses",
+    )
+)
 
 _RESULT = Dialect(Result)
 _TOOL = Dialect(Tool)
 _ARTIFACT = Dialect(Artifact)
+_LOGICAL = Dialect(LogicalLocation)
+_COMPONENT = Dialect(Component)
+_INVOCATIONS = msgspec.json.Decoder(list[Invocation])
+_TEXTS = msgspec.json.Decoder(list[str])
+_EXTERNAL = msgspec.json.Decoder(dict[str, Any])
 _BASE_URIS = msgspec.json.Decoder(dict[str, BaseUri])
 _VERSION_CONTROL = msgspec.json.Decoder(list[VersionControl])
 
@@ -39,6 +90,22 @@ def _sniff(head: bytes, name: str) -> float:
     if b"runs" in keys:
         return 1.0 if named or b"driver" in keys or b'"2.1.0"' in head else 0.6
     return 0.7 if named else 0.0
+
+
+# Those that do, but for artifacts and logical locations.
+_EXPLAINING = frozenset(
+    (
+        "tool",
+        "driver",
+        "originalUriBaseIds",
+        "versionControlProvenance",
+        "redactionTokens",
+        "invocations",
+        "externalPropertyFileReferences",
+    )
+)
+
+T = TypeVar("T", bound=msgspec.Struct)
 
 
 class _Reader:
@@ -67,15 +134,23 @@ class _Reader:
         if source.peek() != b"{":
             raise Malformed(source.offset())
         for name in source.members():
-            if name == "runs" and source.peek() == b"[":
+            # The properties of runs may stand beside them (3.13.5), results included.
+            if name in ("runs", "inlineExternalProperties") and source.peek() == b"[":
                 for _ in source.items():
                     if source.peek() == b"{":
                         yield from self._run()
                     else:
-                        yield from self._other("runs")
+                        yield from self._other(name)
             elif name == "runs":
                 yield from self._other(name)
+            elif name == "version" and source.peek() == b'"':
+                raw = source.value()
+                text = "" if isinstance(raw, Rejected) else raw.decode("utf-8", "replace")
+                found = _VERSION.search(text)
+                source.dialect = f"SARIF {found[0]}" if found else source.dialect
             else:
+                if name not in _LOG:
+                    source.notices.unknown(name)
                 source.skip()
 
     def _other(self, name: str) -> Iterator[Rejected]:
@@ -116,29 +191,51 @@ class _Reader:
         explains nothing, and costs no result.
         """
         source = self._source
-        if name == "artifacts" and source.peek() == b"[":
+        if name in ("artifacts", "logicalLocations") and source.peek() == b"[":
             for raw in source.elements():
-                artifact = (
-                    None if isinstance(raw, Rejected) else _ARTIFACT.read(raw, source.notices)
-                )
-                if len(run.artifacts) < _MAX_ARTIFACTS:
-                    run.artifacts.append(artifact if isinstance(artifact, Artifact) else Artifact())
-        elif name in ("tool", "originalUriBaseIds", "versionControlProvenance"):
-            raw = source.value()
-            if isinstance(raw, Rejected):
-                return
-            with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                if name == "tool":
-                    tool = _TOOL.read(raw, source.notices)
-                    if isinstance(tool, Tool):
-                        run.set_tool(tool)
-                        source.tool = source.tool or tool.driver.name or ""
-                elif name == "originalUriBaseIds":
-                    run.base_uris = _BASE_URIS.decode(raw)
+                if name == "artifacts":
+                    artifact = None if isinstance(raw, Rejected) else self._part(_ARTIFACT, raw)
+                    # Not the artifact: it may hold a whole file.
+                    _list(run.artifacts, artifact.location if artifact else None)
                 else:
-                    run.version_control = _VERSION_CONTROL.decode(raw)
-        else:
+                    logical = None if isinstance(raw, Rejected) else self._part(_LOGICAL, raw)
+                    _list(run.logical_locations, logical)
+            return
+        if name not in _EXPLAINING:
+            if name not in _RUN:
+                source.notices.unknown(f"runs[].{name}")
             source.skip()
+            return
+        raw = source.value()
+        if not isinstance(raw, Rejected):
+            with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                self._explain(run, name, raw)
+
+    def _explain(self, run: Run, name: str, raw: bytes) -> None:
+        source = self._source
+        if name == "tool":
+            if tool := self._part(_TOOL, raw):
+                run.set_tool(tool)
+                source.tool = source.tool or tool.driver.name or ""
+        elif name == "driver":
+            if driver := self._part(_COMPONENT, raw):
+                run.set_tool(Tool(driver))
+        elif name == "originalUriBaseIds":
+            run.base_uris = _BASE_URIS.decode(raw)
+        elif name == "versionControlProvenance":
+            run.version_control = _VERSION_CONTROL.decode(raw)
+        elif name == "redactionTokens":
+            run.redaction_tokens = _TEXTS.decode(raw)
+        elif name == "invocations":
+            if any(map(_failed, _INVOCATIONS.decode(raw))):
+                source.notices.note(NoticeKind.NOTICE_KIND_SCAN_INCOMPLETE, "runs[].invocations", 0)
+        elif "results" in _EXTERNAL.decode(raw):
+            # They stand in other files.
+            source.notices.note(NoticeKind.NOTICE_KIND_PART_SKIPPED, f"runs[].{name}.results", 0)
+
+    def _part(self, dialect: Dialect[T], raw: bytes) -> T | None:
+        found = dialect.read(raw, self._source.notices)
+        return None if isinstance(found, Rejected) else found
 
     def _read(
         self, run: Run, held: list[tuple[bytes | Rejected, int]]
@@ -149,22 +246,47 @@ class _Reader:
                 continue
             found = _RESULT.read(raw, self._source.notices)
             if isinstance(found, Result):
+                if not_open(found):
+                    self._source.notices.note(NoticeKind.NOTICE_KIND_NOT_OPEN)
                 yield run.record(found, bytes(raw))
             elif found is not None:
                 found.at_byte = at_byte
                 yield found
 
 
+def _list(listed: list[T | None], item: T | None) -> None:
+    if len(listed) < _MAX_LISTED:
+        listed.append(item)
+
+
+def _failed(invocation: Invocation) -> bool:
+    told = (
+        *(invocation.toolExecutionNotifications or ()),
+        *(invocation.toolConfigurationNotifications or ()),
+    )
+    return invocation.executionSuccessful is False or any(n.level == "error" for n in told)
+
+
 def _parse(source: Source) -> Iterator[Record | Rejected]:
+    source.dialect = "SARIF 2.1.0"
     return _Reader(source).documents()
 
 
 PARSER = Parser(
     id="sarif",
-    version="1",
+    version="2",
     title="SARIF 2.1.0",
     aliases=("sarif-2.1.0", "sarif2.1.0"),
     shapes=("object",),
     sniff=_sniff,
     parse=_parse,
+    versions="2.1.0 of any tool",
+    kinds=(
+        pb.FINDING_KIND_POSSIBLE_SECRET,
+        pb.FINDING_KIND_VULNERABILITY,
+        pb.FINDING_KIND_MISCONFIGURATION,
+        pb.FINDING_KIND_CODE,
+    ),
+    notes="A run's results are held until what explains them was read, up to 16 MiB. Results "
+    "that passed, or are gone since the baseline, are kept, with a notice.",
 )

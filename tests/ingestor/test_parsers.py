@@ -170,7 +170,14 @@ def test_the_registry_refuses_a_module_without_a_parser(monkeypatch: pytest.Monk
 
 
 def test_parsers_are_complete() -> None:
-    assert list(parsers.PARSERS) == ["gitleaks", "sarif", "trufflehog"]
+    assert list(parsers.PARSERS) == sorted(parsers.PARSERS)
+    asked_for = {
+        *("trufflehog", "trufflehog3", "gitleaks", "betterleaks", "kingfisher", "detect-secrets"),
+        *("credsweeper", "ggshield", "github-secret-scanning", "gitlab", "sarif", "semgrep"),
+        *("bandit", "checkov", "trivy", "secretlint", "whispers", "talisman", "noseyparker"),
+        "rusty-hog",
+    }
+    assert asked_for <= set(parsers.PARSERS)
     names = [n for p in parsers.PARSERS.values() for n in (p.id, *p.aliases)]
     assert len(names) == len(set(names))
     assert all(name == name.casefold() for name in names)

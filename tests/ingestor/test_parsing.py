@@ -222,7 +222,7 @@ def test_hostile_records_are_read(members: str, value: str, in_lines: bool) -> N
     ("members", "reason"),
     [
         ('"Secret": ' + "[" * 3000 + "]" * 3000, "TOO_DEEP"),
-        ('"StartLine": ' + "9" * 5000, "SYNTAX"),
+        ('"StartLine": ' + "9" * 5000, "WRONG_TYPE"),
         ('"Secret": "' + "x" * (9 << 20) + '"', "TOO_LARGE"),
         ('"File": 7', "WRONG_TYPE"),
         ('"Tags": [1]', "WRONG_TYPE"),

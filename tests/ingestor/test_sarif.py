@@ -17,6 +17,7 @@ from tests.ingestor.reading_reports import (
     trufflehog,
 )
 from winnow.finding.v1 import finding_pb2 as pb
+from winnow.ingest.v1 import notice_pb2
 
 
 def place(uri: str, line: int = 1, **region: Any) -> dict[str, Any]:
@@ -231,3 +232,156 @@ def test_several_runs_and_broken_results() -> None:
 def test_repeats_within_a_run_are_merged() -> None:
     result = {"ruleId": "a", "message": {"text": "m"}}
     assert ingest(dump(sarif(result, result))).counts == (2, 1, 1, 0)
+
+
+def noticed(report: Any) -> list[tuple[Any, str]]:
+    return [(n.kind, n.field) for n in ingest(dump(report)).summary.notices]
+
+
+def test_members_of_the_standard_are_no_news() -> None:
+    result = {
+        "ruleId": "r",
+        "message": {"text": "m", "markdown": "m", "properties": {}},
+        "locations": [
+            {
+                "id": 1,
+                "physicalLocation": {
+                    "artifactLocation": {"uri": "a", "index": 0, "description": {"text": "d"}},
+                    "region": {"startLine": 1, "charOffset": 3, "byteLength": 4, "message": {}},
+                    "contextRegion": {"snippet": {"text": "t", "rendered": {"text": "t"}}},
+                    "address": {"offset": 1},
+                },
+                "logicalLocations": [{"name": "f", "decoratedName": "f", "kind": "function"}],
+                "annotations": [{"startLine": 1}],
+                "relationships": [],
+            }
+        ],
+        "codeFlows": [{"threadFlows": [{"locations": [{"location": {}}]}]}],
+        "relatedLocations": [{"id": 2}],
+        "stacks": [],
+        "graphs": [],
+        "graphTraversals": [],
+        "fixes": [{"artifactChanges": []}],
+        "rank": 12.5,
+        "occurrenceCount": 3,
+        "workItemUris": ["https://example.test/1"],
+        "hostedViewerUri": "https://example.test/2",
+        "provenance": {"invocationIndex": 0},
+        "attachments": [],
+        "suppressions": [{"kind": "inSource", "guid": "g", "location": {}, "properties": {}}],
+        "properties": {"anything": {"goes": 1}},
+    }
+    report = sarif(
+        result,
+        artifacts=[{"location": {"uri": "a"}, "roles": ["analysisTarget"], "hashes": {"md5": "x"}}],
+        invocations=[{"executionSuccessful": True, "exitCode": 1, "arguments": ["--x"]}],
+        automationDetails={"id": "a/"},
+        columnKind="utf16CodeUnits",
+        taxonomies=[],
+        properties={"x": 1},
+    )
+    report["runs"][0]["tool"]["driver"] |= {"rules": [{"id": "r", "help": {"text": "h"}}]}
+    assert noticed(report) == []
+
+
+def test_members_that_the_standard_does_not_have_are_noticed() -> None:
+    report = sarif({"ruleId": "r", "novel": 1, "locations": [{"brand": 2}]}, newer=3)
+    report["latest"] = 4
+    unknown = notice_pb2.NOTICE_KIND_UNKNOWN_FIELD
+    assert sorted(noticed(report)) == [
+        (unknown, "latest"),
+        (unknown, "locations[].brand"),
+        (unknown, "novel"),
+        (unknown, "runs[].newer"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("invocation", "incomplete"),
+    [
+        ({"executionSuccessful": False}, True),
+        ({"executionSuccessful": True}, False),
+        ({"toolExecutionNotifications": [{"level": "error", "message": {"text": "x"}}]}, True),
+        ({"toolConfigurationNotifications": [{"level": "warning"}]}, False),
+    ],
+)
+def test_scans_that_did_not_succeed(invocation: Any, incomplete: bool) -> None:
+    expected = [(notice_pb2.NOTICE_KIND_SCAN_INCOMPLETE, "runs[].invocations")]
+    assert noticed(sarif(invocations=[invocation])) == (expected if incomplete else [])
+
+
+@pytest.mark.parametrize(
+    ("fields", "severity", "open_"),
+    [
+        ({"kind": "pass"}, pb.SEVERITY_INFO, False),
+        ({"kind": "notApplicable"}, pb.SEVERITY_INFO, False),
+        ({"kind": "informational"}, pb.SEVERITY_INFO, True),
+        ({"kind": "review"}, pb.SEVERITY_CRITICAL, True),
+        ({"kind": "fail"}, pb.SEVERITY_CRITICAL, True),
+        ({"baselineState": "absent"}, pb.SEVERITY_CRITICAL, False),
+        ({"baselineState": "unchanged"}, pb.SEVERITY_CRITICAL, True),
+    ],
+)
+def test_results_that_are_not_open_are_kept(fields: Any, severity: Any, open_: bool) -> None:
+    report = sarif({"ruleId": "second", **fields}, driver="CodeQL")
+    report["runs"][0]["tool"]["driver"]["rules"] = RULES
+    found = only(report)
+    assert found.severity == severity
+    assert fields.items() <= dict(found.raw_metadata).items()
+    assert noticed(report) == ([] if open_ else [(notice_pb2.NOTICE_KIND_NOT_OPEN, "")])
+
+
+def test_a_tools_own_redaction_is_no_value() -> None:
+    result = {"ruleId": "r", "locations": [place("a", snippet={"text": "key = <gone>"})]}
+    report = sarif(result, redactionTokens=["<gone>"])
+    assert only(report).value_state == pb.VALUE_STATE_REDACTED
+    assert only(sarif(result)).value_state == pb.VALUE_STATE_PRESENT
+
+
+def test_logical_locations_by_index() -> None:
+    result = {"ruleId": "r", "locations": [{"logicalLocations": [{"index": 1}]}]}
+    listed = [{"name": "a"}, {"fullyQualifiedName": "a::b"}]
+    assert only(sarif(result, logicalLocations=listed)).code.location.path == "a::b"
+    assert only(sarif(result)).code.location.path == ""
+
+
+def test_rules_by_guid() -> None:
+    guid = "00000000-0000-4000-8000-000000000001"
+    report = sarif({"rule": {"guid": guid}}, driver="x")
+    report["runs"][0]["tool"]["driver"]["rules"] = [{"id": "named", "guid": guid}]
+    assert only(report).rule_id == "named"
+
+
+def test_results_beside_the_runs_and_in_other_files() -> None:
+    report = sarif({"ruleId": "a"}, externalPropertyFileReferences={"results": [{"location": {}}]})
+    inline = {"runGuid": "g", "driver": {"name": "other"}, "results": [{"ruleId": "b"}]}
+    report["inlineExternalProperties"] = [inline]
+    outcome = ingest(dump(report))
+    assert [(f.rule_id, f.tool) for f in outcome.findings] == [("a", "gitleaks"), ("b", "other")]
+    assert [(n.kind, n.field) for n in outcome.summary.notices] == [
+        (notice_pb2.NOTICE_KIND_PART_SKIPPED, "runs[].externalPropertyFileReferences.results")
+    ]
+
+
+def test_what_stands_for_a_missing_login_is_no_identity() -> None:
+    prints = {"matchBasedId/v1": "requires login"}
+    found = only(sarif({"ruleId": "r", "fingerprints": prints}, driver="Semgrep OSS"))
+    assert found.native_id == ""
+
+
+@pytest.mark.parametrize(
+    ("version", "dialect"),
+    [("2.1.0", "SARIF 2.1.0"), ("2.1.0-rtm.5", "SARIF 2.1.0"), ("x", "SARIF 2.1.0"), (2, "SARIF 2.1.0"), ("2.0.0", "SARIF 2.0.0")],
+)  # fmt: skip
+def test_the_dialect_is_the_version(version: Any, dialect: str) -> None:
+    report = {**sarif({"ruleId": "r"}), "version": version}
+    assert ingest(dump(report)).format.dialect == dialect
+
+
+def test_artifacts_are_not_kept_with_their_contents() -> None:
+    artifacts = [{"location": {"uri": "a"}, "contents": {"text": "x"}}, 7, {"location": None}]
+    result = {
+        "ruleId": "r",
+        "locations": [{"physicalLocation": {"artifactLocation": {"index": 0}}}],
+    }
+    assert only(sarif(result, artifacts=artifacts)).code.location.path == "a"
