@@ -43,7 +43,11 @@ _LINE_END = re.compile(r"\\{1,8}(?:r\\{1,8}n|[nr])|\r\n?")
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 _SHORTEST_KEY = 200  # characters of base64
 
-_URL = re.compile(r"(?:jdbc:)?[a-z][a-z0-9+.-]*://([^\s:@/?#]*):([^\s@/]+)@", re.IGNORECASE)
+_URL = re.compile(
+    r"(?:jdbc:)?[a-z][a-z0-9+.-]*://([^\s:@/?#]*):([^\s@/]+)@[^\s/?#]*", re.IGNORECASE
+)
+_LONG_PASSWORD = 12  # characters
+
 # Passwords beside which the user's name is the credential.
 _NO_PASSWORD = frozenset({"x-oauth-basic", "api_token"})
 
@@ -94,9 +98,13 @@ def _credential(value: str) -> str:
     """What of a canonical value is the credential itself: of a URL its password, of
     a key in PEM its base64, because some tools report that alone. Nothing, where it
     is only the line that all keys begin with.
+
+    A short password is one of many people: what is decided about it in one URL must
+    not follow it into another, so that the user and the host belong to it.
     """
     if "://" in value and (url := _URL.match(value)):
-        return url[1] if url[2] in _NO_PASSWORD and url[1] else url[2]
+        password = url[1] if url[2] in _NO_PASSWORD and url[1] else url[2]
+        return password if len(password) >= _LONG_PASSWORD else url[0]
     if "BEGIN " in value:
         if block := _PEM.fullmatch(value):
             return _base64(block[2]) or value

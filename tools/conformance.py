@@ -65,10 +65,12 @@ _COUNTED = {
     "trivy/dd__kubernetes_fabricated_subset.json": 13,
     # With what was suppressed (`ExperimentalModifiedFindings`).
     "trivy/tv__npm-with-suppressed.json": 2,
+    "semgrep/dd__sca-deployments-vulns.json": 22,
     "semgrep_pro/dd__no_vuln.json": 0,
     "semgrep_pro/dd__one_vuln.json": 1,
     "trivy_operator/dd__exposedsecretreport_many.json": 2,
     "trivy_operator/dd__exposedsecretreport_no_vuln.json": 0,
+    "whispers/dd__empty_with_error.json": 0,
     "whispers/dd__whispers_many_vul.json": 5,
     "whispers/dd__whispers_zero_vul.json": 0,
 }

@@ -9,7 +9,6 @@ import json
 import re
 from collections.abc import Iterator
 from functools import partial
-from hashlib import sha1
 
 from ingestor.dialect import Dialect, Exact
 from ingestor.framing import Source
@@ -43,21 +42,6 @@ _KNOWN = frozenset(
     )
 )
 _SHA1 = re.compile(r"[0-9a-fA-F]{40}")
-# Of a private key only the header is hashed, so that all keys would be one
-# (detect_secrets/plugins/private_key.py).
-_HEADERS = frozenset(
-    sha1(header.encode(), usedforsecurity=False).hexdigest()
-    for header in (
-        "BEGIN DSA PRIVATE KEY",
-        "BEGIN EC PRIVATE KEY",
-        "BEGIN OPENSSH PRIVATE KEY",
-        "BEGIN PGP PRIVATE KEY BLOCK",
-        "BEGIN PRIVATE KEY",
-        "BEGIN RSA PRIVATE KEY",
-        "BEGIN SSH2 ENCRYPTED PRIVATE KEY",
-        "PuTTY-User-Key-File-2",
-    )
-)
 
 
 def _sniff(head: bytes, _name: str) -> float:
@@ -67,17 +51,9 @@ def _sniff(head: bytes, _name: str) -> float:
     return 0.95 if keys >= {b"plugins_used", b"results"} else 0.0
 
 
-def _identity(hashed: str) -> tuple[pb.ValueState.ValueType, str]:
-    """What is known of the value, and its digest where that is one of the whole value."""
-    digest = hashed.lower()
-    if not _SHA1.fullmatch(hashed):
-        return pb.VALUE_STATE_REDACTED, ""
-    return (pb.VALUE_STATE_ABSENT, "") if digest in _HEADERS else (pb.VALUE_STATE_DIGEST, digest)
-
-
 def _record(path: str, found: _Secret, raw: bytes) -> Record:
     hashed = found.hashed_secret
-    state, digest = _identity(hashed)
+    is_digest = _SHA1.fullmatch(hashed) is not None
     triage: pb.Triage.ValueType = pb.TRIAGE_UNSPECIFIED
     if found.is_secret is not None:
         triage = pb.TRIAGE_TRUE_POSITIVE if found.is_secret else pb.TRIAGE_FALSE_POSITIVE
@@ -95,8 +71,8 @@ def _record(path: str, found: _Secret, raw: bytes) -> Record:
         line=found.line_number or 0,
         triage=triage,
         validity=validity,
-        value_state=state,
-        digest=digest,
+        value_state=pb.VALUE_STATE_DIGEST if is_digest else pb.VALUE_STATE_REDACTED,
+        digest=hashed.lower() if is_digest else "",
         secrets=(hashed,),
     )
 

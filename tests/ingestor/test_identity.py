@@ -38,6 +38,10 @@ def credential(name: str) -> str:
 PLANTED = {
     PRINTS.value(hashlib.sha1(credential(name).encode()).hexdigest()): name for name in values()
 }
+# Its password is one of many people's, so that user and host belong to it where a
+# scanner reports them: another credential than the password alone.
+AUTHORITY = text("localhost_url").rpartition("/")[0]
+WHOLE_URL = PRINTS.value(hashlib.sha1(AUTHORITY.encode()).hexdigest())
 
 
 @cache
@@ -46,7 +50,7 @@ def found(report: str) -> list[tuple[str, Finding]]:
     each with the name of the planted value; "?" where it is none.
     """
     return [
-        (PLANTED.get(finding.value_fingerprint, "?"), finding)
+        ({**PLANTED, WHOLE_URL: "localhost_url"}.get(finding.value_fingerprint, "?"), finding)
         for finding in ingest(load_report(report)).findings
         if finding.value_fingerprint
     ]
