@@ -32,6 +32,7 @@ _ASSIGNED = re.compile(
 _SCHEME = re.compile(
     r"(?:authorization\s*[:=]\s*)?(?:bearer|basic|token)\s+(?=\S{16,}\Z)", re.IGNORECASE
 )
+_RETURNS = re.compile(r"\r+\n")
 _MOST_LAYERS = 8
 
 _BEGIN = "-----BEGIN "
@@ -69,7 +70,7 @@ def canonical_value(value: str) -> str:
     if _BEGIN in value:
         return _canonical_pem(value)
     if "\r" in value:
-        value = value.replace("\r\n", "\n")
+        value = _RETURNS.sub("\n", value)
     bare = value
     for _ in range(_MOST_LAYERS):
         before = bare

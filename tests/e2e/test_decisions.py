@@ -44,7 +44,7 @@ def test_one_credential_decided_over_rest(house: House) -> None:
     assert made["findings"] == 3
     full = house.get(f"/findings/{one['id']}")
     assert full["finding"]["source"] == "human"
-    assert [v["source"] for v in full["verdicts"]][0] == "human"
+    assert full["verdicts"][0]["source"] == "human"
     assert full["verdicts"][-1]["risk"] == one["risk"]
     assert house.get(f"/reports/{second}", findings="false")["summary"]["low"] == 1
     decision_id = made["decision"]["decision_id"]
