@@ -2,12 +2,14 @@
 
 The first decisive opinion wins; where none is, the last stage that had one
 decides. What every asked stage saw stands in the verdict, the decider's first.
+What is left open then may be kept back for a language model (`sift`, `settle`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 
 from moderator.stage import Observation, Opinion, Stage, Subject
 from runtime.sealing import Sealer
@@ -17,10 +19,21 @@ from winnow.finding.v1.plain_evidence_pb2 import PlainEvidence
 from winnow.finding.v1.verdict_pb2 import Evidence, Verdict, VerdictBatch
 from winnow.moderate.v1.moderate_service_pb2 import ModerateHeader
 
+if TYPE_CHECKING:
+    from moderator.stages.llm import Case, LanguageModel, Outcome
+
 _RENDERED = 16384
+_NOTHING: Mapping[int, Verdict] = {}
 
 # A stage's index and its opinion.
 _Asked = tuple[int, Opinion]
+
+
+class Doubt(NamedTuple):
+    """A finding that the stages left open, and what they said."""
+
+    subject: Subject
+    asked: tuple[_Asked, ...]
 
 
 class Pipeline:
@@ -41,14 +54,23 @@ class Pipeline:
         self._inputs = {name: digest for stage in stages for name, digest in stage.inputs.items()}
         # Opinions are compared by identity: a stage that reuses one gets its bytes reused.
         self._rendered = lru_cache(_RENDERED)(self._render)
+        self._marked = lru_cache(_RENDERED)(self._mark)
 
-    def judge(self, header: ModerateHeader, batch: FindingBatch, sealer: Sealer) -> VerdictBatch:
+    def judge(
+        self,
+        header: ModerateHeader,
+        batch: FindingBatch,
+        sealer: Sealer,
+        recorded: Mapping[int, Verdict] = _NOTHING,
+    ) -> VerdictBatch:
         """One verdict for each finding, in the batch's order.
 
         Args:
             header: what the findings share.
             batch: at most 256 findings.
             sealer: of the findings' report, for its evidence.
+            recorded: earlier verdicts by ordinal in which a language model had a
+                part: what it said is taken from there.
 
         Raises:
             WinnowError: SEAL_BROKEN if evidence does not open.
@@ -57,7 +79,72 @@ class Pipeline:
         result = VerdictBatch(inputs=self._inputs)
         add = result.verdicts.add
         for subject, asked in zip(subjects, self._ask(subjects), strict=True):
-            add(ordinal=subject.finding.ordinal).MergeFromString(self._rendered(asked))
+            if earlier := recorded.get(subject.finding.ordinal):
+                result.MergeFrom(self._recall(Doubt(subject, asked), earlier))
+            else:
+                add(ordinal=subject.finding.ordinal).MergeFromString(self._rendered(asked))
+        return result
+
+    def _recall(self, doubt: Doubt, earlier: Verdict) -> VerdictBatch:
+        """The verdict that follows from what a language model said before."""
+        from moderator.stages.llm import LanguageModel, recall
+
+        last = doubt.asked[-1][1]
+        outcome = recall(last, doubt.subject.finding.validity, earlier)
+        made = self.settle(doubt, LanguageModel, outcome)
+        made.ClearField("inputs")  # the batch's own
+        return made
+
+    def sift(
+        self, header: ModerateHeader, batch: FindingBatch, sealer: Sealer, case: Case
+    ) -> tuple[VerdictBatch, list[Doubt]]:
+        """As `judge`, but keeps back what a language model is to be asked about.
+
+        Args:
+            case: the report, for the language model; gets the opened values.
+
+        Returns:
+            The verdicts that stand, and the findings that wait for `settle`.
+        """
+        subjects = [_open(finding, sealer, header) for finding in batch.findings]
+        case.keep(subjects)
+        result = VerdictBatch(inputs=self._inputs)
+        doubts = []
+        for subject, asked in zip(subjects, self._ask(subjects), strict=True):
+            wanted = case.wants(subject, asked[-1][1])
+            if wanted and case.spent is None:
+                doubts.append(Doubt(subject, asked))
+                continue
+            made = self._marked(asked, case.spent) if wanted else self._rendered(asked)
+            result.verdicts.add(ordinal=subject.finding.ordinal).MergeFromString(made)
+        return result, doubts
+
+    def said(self, doubt: Doubt) -> list[tuple[str, Opinion]]:
+        """The stages that had an opinion on a doubt, by name, in order."""
+        return [(self._stages[index].name, opinion) for index, opinion in doubt.asked]
+
+    def settle(
+        self, doubt: Doubt, model: LanguageModel | type[LanguageModel], outcome: Outcome
+    ) -> VerdictBatch:
+        """The verdict on a doubt, after the language model was asked."""
+        result = VerdictBatch(inputs=self._inputs)
+        verdict = result.verdicts.add(ordinal=doubt.subject.finding.ordinal)
+        verdict.MergeFromString(self._rendered(doubt.asked))
+        before = list(verdict.evidence)
+        seen = [_evidence(model.name, one) for one in outcome.observations]
+        verdict.ClearField("evidence")
+        opinion = outcome.opinion
+        if opinion is None:
+            verdict.evidence.extend([*before, *seen])
+        else:
+            verdict.evidence.extend([*seen, *before])
+            verdict.risk = opinion.risk
+            verdict.reason = opinion.reason
+            verdict.source = model.source
+            verdict.decided_by = f"{model.name}/{model.version}"
+            if opinion.confidence is not None:
+                verdict.confidence = opinion.confidence
+        verdict.inputs.update(outcome.inputs)
         return result
 
     def _ask(self, subjects: Sequence[Subject]) -> list[tuple[_Asked, ...]]:
@@ -92,6 +179,12 @@ class Pipeline:
                 for seen in given.observations
             ],
         )
+        return verdict.SerializeToString(deterministic=True)
+
+    def _mark(self, asked: tuple[_Asked, ...], mark: Observation) -> bytes:
+        """As `_render`, with the mark of a language model that was not asked."""
+        verdict = Verdict.FromString(self._rendered(asked))
+        verdict.evidence.append(_evidence("llm", mark))
         return verdict.SerializeToString(deterministic=True)
 
 

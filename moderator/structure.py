@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import re
-import time
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -37,6 +36,39 @@ _TEMPLATE = re.compile(
 )
 _BASIC = re.compile(r"(?i)\bbasic\s+([0-9a-z+/]{8,200}={0,2})")
 _JWT = re.compile(r"\b(eyJ[\w-]+)\.(e[\w-]*)\.([\w-]*)")
+# AWS accounts whose keys are traps: canarytokens.org and look-alikes (TruffleHog,
+# pkg/detectors/aws/access_keys/canary.go).
+_CANARY_ACCOUNTS = frozenset(
+    [
+        "052310077262",
+        "171436882533",
+        "534261010715",
+        "595918472158",
+        "717712589309",
+        "819147034852",
+        "992382622183",
+        "730335385048",
+        "266735846894",
+        "893192397702",
+        "044858866125",
+        "251535659677",
+        "344043088457",
+        "351906852752",
+        "390477818340",
+        "426127672474",
+        "427150556519",
+        "439872796651",
+        "445142720921",
+        "465867158099",
+        "637958123769",
+        "693412236332",
+        "732624840810",
+        "735421457923",
+        "959235150393",
+        "982842642351",
+    ]
+)
+_AWS_KEY_ID = re.compile(r"(?:AKIA|ASIA)([A-Z2-7]{16})", re.ASCII)
 _PEM_BODY = re.compile(r"-----BEGIN [A-Z0-9 ]+-----(.*?)(?:-----END|\Z)", re.DOTALL)
 # The first lines of a key tell; the rest would only cost time.
 _PEM_HEAD = 400
@@ -44,7 +76,7 @@ _NOT_BASE64 = re.compile(r"\\[nr]|[^A-Za-z0-9+/=]")
 _SAMPLE_SUBJECTS = {"1234567890", "John Doe", "Jane Doe", "123", "test", "user", "joe", "foo"}
 
 
-def _crc32_base62(text: str) -> tuple[str, ...]:
+def _crc32_base62(text: str, _moment: float) -> tuple[str, ...]:
     """GitHub's and npm's tokens: after the prefix 30 random characters, then their
     CRC-32 in base 62, six characters (GitHub's engineering blog, 2021-04-05)."""
     match = _CHECKSUMMED.search(text)
@@ -61,7 +93,7 @@ def _crc32_base62(text: str) -> tuple[str, ...]:
     return ("check.passed",) if body[30:] == expected else ("check.failed",)
 
 
-def _spread(text: str) -> tuple[str, ...]:
+def _spread(text: str, _moment: float) -> tuple[str, ...]:
     """A random body of 16 characters or more has many different ones."""
     tail = max(_RUN.findall(text), key=len, default=text)[-16:]
     return ("check.flat",) if len(set(tail)) < 6 else ()
@@ -72,7 +104,7 @@ def _decode_part(part: str) -> Any:
     return msgspec.json.decode(base64.urlsafe_b64decode(padded))
 
 
-def _jwt(text: str) -> tuple[str, ...]:
+def _jwt(text: str, moment: float) -> tuple[str, ...]:
     """RFC 7519: header and claims are JSON objects; `exp` in seconds since 1970."""
     match = _JWT.search(text)
     if match is None:
@@ -88,7 +120,7 @@ def _jwt(text: str) -> tuple[str, ...]:
     if str(header.get("alg", "")).lower() == "none" or not match[3]:
         seen.append("check.jwt_unsigned")
     expiry = claims.get("exp")
-    if isinstance(expiry, int | float) and expiry < time.time():
+    if isinstance(expiry, int | float) and expiry < moment:
         seen.append("check.jwt_expired")
     subject, name = claims.get("sub"), claims.get("name")
     if name in ("John Doe", "Jane Doe") or subject in ("1234567890", "joe"):
@@ -100,7 +132,7 @@ def _jwt(text: str) -> tuple[str, ...]:
     return tuple(seen)
 
 
-def _pem(text: str) -> tuple[str, ...]:
+def _pem(text: str, _moment: float) -> tuple[str, ...]:
     """RFC 7468 and RFC 1421: base64 of DER between the two lines."""
     text = text[:_PEM_HEAD]
     match = _PEM_BODY.search(text)
@@ -128,7 +160,18 @@ def _password_signals(user: str, password: str) -> list[str]:
     return ["check.strong_password"] if len(password) >= 12 else []
 
 
-def _url_password(text: str) -> tuple[str, ...]:
+def _aws_key_id(text: str, _moment: float) -> tuple[str, ...]:
+    """The account in a key id: bits 1 to 40 of its base 32 after the prefix."""
+    match = _AWS_KEY_ID.search(text)
+    if match is None:
+        return ()
+    if len(set(match[1])) < 6:
+        return ("check.flat",)
+    number = int.from_bytes(base64.b32decode(match[1])[:6], "big") >> 7 & (1 << 40) - 1
+    return ("check.canary",) if f"{number:012}" in _CANARY_ACCOUNTS else ()
+
+
+def _url_password(text: str, _moment: float) -> tuple[str, ...]:
     """RFC 3986 section 3.2.1: `scheme://user:password@host`."""
     match = _URL.search(text)
     if match is None:
@@ -139,7 +182,7 @@ def _url_password(text: str) -> tuple[str, ...]:
     return tuple(seen)
 
 
-def _basic(text: str) -> tuple[str, ...]:
+def _basic(text: str, _moment: float) -> tuple[str, ...]:
     """RFC 7617: base64 of `user:password`."""
     match = _BASIC.search(text)
     if match is None:
@@ -151,9 +194,11 @@ def _basic(text: str) -> tuple[str, ...]:
     return tuple(_password_signals(user, password)) if colon else ("check.failed",)
 
 
-CHECKS: dict[str, Callable[[str], tuple[str, ...]]] = {
+# Each takes the text and the moment, in seconds since 1970, that it is judged as of.
+CHECKS: dict[str, Callable[[str, float], tuple[str, ...]]] = {
     "spread": _spread,
     "crc32_base62": _crc32_base62,
+    "aws_key_id": _aws_key_id,
     "jwt": _jwt,
     "pem": _pem,
     "url_password": _url_password,

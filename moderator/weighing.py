@@ -8,7 +8,7 @@ probability, from what the credential opens, and from where it stands.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -35,11 +35,39 @@ _GUESSES = frozenset(
     {"code", "text", "digest", "generic", "base", "public", "password", "secret", "token"}
     | {"API key", "AWS secret access key", "limited", "weak"}
 )
-# What people decided, or the provider said: it matters no more, real or not.
+# What people decided, the provider said or a trap is: it matters not, real or not.
 _SETTLED = frozenset(
     {"validity.dead", "triage.accepted", "triage.false_positive", "triage.revoked"}
-    | {"triage.test_only"}
+    | {"triage.test_only", "check.canary"}
 )
+
+
+class Profile(msgspec.Struct, frozen=True):
+    """How readily something is called dangerous.
+
+    `floor` is the confidence below which a finding is low; `bars` are those from
+    which it is high, by what it opens, `hard` lower in the places named above.
+    `strict` judges by form alone: what is a credential in a test is one too.
+    `settled` is the confidence up to which the heuristics alone decide against it.
+    """
+
+    floor: float
+    bars: Mapping[Impact, float]
+    hard: float = 0.1
+    strict: bool = False
+    settled: float = 0.001
+
+
+PROFILES: Mapping[str, Profile] = {
+    "strict": Profile(
+        0.2, {"account": 0.4, "service": 0.5, "limited": 0.7}, strict=True, settled=0.0
+    ),
+    "balanced": Profile(0.5, {"account": 0.7, "service": 0.8, "limited": 0.95}),
+    "quiet": Profile(0.7, {"account": 0.85, "service": 0.9, "limited": 0.97}),
+}
+# From this confidence on the keys to everything are worth a look.
+_WORTH_A_LOOK = 0.4
+
 _PLACE_CAP = -3.0
 _AGAINST_CAP = -9.0
 
@@ -57,13 +85,16 @@ def _counts(clue: Clue, provider: Clue | None) -> bool:
 class Weighed(msgspec.Struct, frozen=True, eq=False, gc=False):
     """What a set of clues comes to: probability (0 to 1), risk, the clues that
     counted with the combinations that follow from them, strongest first, the
-    provider whose shape the value has, and what the credential opens."""
+    provider whose shape the value has, and what the credential opens. `kinds`
+    and `ids` are those of the clues, for `risk_at`."""
 
     confidence: float
     risk: Risk.ValueType
     clues: tuple[Clue, ...]
     provider: Clue | None
     impact: Impact
+    kinds: frozenset[str]
+    ids: frozenset[str]
 
 
 def best_provider(clues: Sequence[Clue]) -> Clue | None:
@@ -72,7 +103,7 @@ def best_provider(clues: Sequence[Clue]) -> Clue | None:
     return max(matched, key=lambda clue: clue.weight) if matched else None
 
 
-def weigh(pack: RulePack, seen: Sequence[Clue]) -> Weighed:
+def weigh(pack: RulePack, seen: Sequence[Clue], profile: Profile) -> Weighed:
     """Adds up what was seen."""
     provider = best_provider(seen)
     clues = [clue for clue in seen if _counts(clue, provider)]
@@ -93,22 +124,32 @@ def weigh(pack: RulePack, seen: Sequence[Clue]) -> Weighed:
             total += clue.weight
     # Several folders that say the same are one fact, not several.
     total += names + max(place, min(_PLACE_CAP, worst))
-    ids = {clue.id for clue in clues}
+    ids = frozenset(clue.id for clue in clues)
     confidence = 1.0 / (1.0 + math.exp(-max(min(total, 12.0), _AGAINST_CAP)))
-    if "validity.live" in ids:
+    if _is_live(ids):
         confidence = max(confidence, 0.99)
-    impact = _impact(provider, {clue.kind for clue in clues})
+    impact = _impact(provider, frozenset(clue.kind for clue in clues))
     clues.sort(key=_strength)
-    return Weighed(
-        confidence, _risk(confidence, impact, kinds, ids), tuple(clues), provider, impact
-    )
+    risk = _risk(confidence, impact, kinds, ids, profile)
+    return Weighed(confidence, risk, tuple(clues), provider, impact, kinds, ids)
+
+
+def at(weighed: Weighed, confidence: float, profile: Profile) -> Weighed:
+    """The same clues under another probability, as the model gives it."""
+    risk = _risk(confidence, weighed.impact, weighed.kinds, weighed.ids, profile)
+    return msgspec.structs.replace(weighed, confidence=confidence, risk=risk)
+
+
+def _is_live(ids: frozenset[str]) -> bool:
+    """Whether the provider accepted it, and it is no trap that accepts everybody."""
+    return "validity.live" in ids and "check.canary" not in ids
 
 
 def _strength(clue: Clue) -> tuple[float, str]:
     return (-abs(clue.weight), clue.id)
 
 
-def _impact(provider: Clue | None, kinds: set[str]) -> Impact:
+def _impact(provider: Clue | None, kinds: frozenset[str]) -> Impact:
     """What the credential opens, if it is one."""
     if provider is not None and provider.provider is not None:
         return provider.provider.impact
@@ -118,18 +159,22 @@ def _impact(provider: Clue | None, kinds: set[str]) -> Impact:
 
 
 def _risk(
-    confidence: float, impact: Impact, kinds: frozenset[str], ids: set[str]
+    confidence: float,
+    impact: Impact,
+    kinds: frozenset[str],
+    ids: frozenset[str],
+    profile: Profile,
 ) -> Risk.ValueType:
-    if "validity.live" in ids:
+    if _is_live(ids):
         return RISK_HIGH
     if ids & _SETTLED:
         return RISK_LOW
-    if impact == "public" or confidence < 0.5:
-        # Half a chance on the keys to everything is worth a look.
-        return RISK_MEDIUM if impact == "account" and confidence >= 0.4 else RISK_LOW
+    if impact == "public" or confidence < profile.floor:
+        worth_a_look = impact == "account" and confidence >= min(_WORTH_A_LOOK, profile.floor)
+        return RISK_MEDIUM if worth_a_look else RISK_LOW
     if kinds & SIDE_PLACES or "expired" in kinds:
         return RISK_MEDIUM
-    bar = {"account": 0.7, "service": 0.8, "limited": 0.95}[impact]
+    bar = profile.bars[impact]
     if kinds & _HARD_PLACES:
-        bar -= 0.1
+        bar -= profile.hard
     return RISK_HIGH if confidence >= bar else RISK_MEDIUM

@@ -19,6 +19,7 @@ _NOT_A_CREDENTIAL = {
     "digest": "Digest, not a credential",
     "code": "Program code, not a credential",
     "text": "Readable text, not a credential",
+    "trap": "Canary token, not a credential that opens anything",
     "encrypted": "Encrypted value, of no use without its key",
 }
 _GENERIC_SUBJECTS = ("AWS secret access key", "password", "API key", "secret", "token")

@@ -20,7 +20,7 @@ from runtime.channels import call
 from runtime.database import Database
 from runtime.errors import WinnowError, from_rpc
 from winnow.finding.v1.finding_batch_pb2 import FindingBatch
-from winnow.finding.v1.verdict_pb2 import Verdict, VerdictBatch, VerdictSource
+from winnow.finding.v1.verdict_pb2 import Verdict, VerdictBatch
 from winnow.moderate.v1.moderate_service_pb2 import ModerateBatchRequest, ModerateHeader
 from winnow.report.v1.report_pb2 import Report
 from winnow.report.v1.report_service_pb2 import RejudgeMode, RejudgeReportResponse
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _BATCH = 256
 _DEADLINE = 60.0  # seconds for a batch
-_LLM = VerdictSource.VERDICT_SOURCE_LLM
+_LLM = "llm"
 
 
 class Rejudging(NamedTuple):
@@ -113,7 +113,7 @@ class Rejudger:
         request = ModerateBatchRequest(
             header=header,
             batch=FindingBatch(findings=[one.finding for one in page]),
-            recorded=[one.verdict for one in page if one.verdict.source == _LLM],
+            recorded=[one.verdict for one in page if _asked_model(one.verdict)],
         )
         try:
             response = await self._moderator.ModerateBatch(request, **call(_DEADLINE))
@@ -171,6 +171,11 @@ def _compare(
                 after=after,
             )
     return changed
+
+
+def _asked_model(verdict: Verdict) -> bool:
+    """Whether a language model had a part in it, or was missed."""
+    return any(seen.stage == _LLM for seen in verdict.evidence)
 
 
 def _bytes(verdict: Verdict) -> bytes:

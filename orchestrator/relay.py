@@ -33,6 +33,7 @@ from winnow.ingest.v1.ingest_service_pb2 import (
 )
 from winnow.ingest.v1.rejected_pb2 import Rejected
 from winnow.moderate.v1.moderate_service_pb2 import (
+    LlmUsage,
     ModerateHeader,
     ModerateRequest,
     ModerateResponse,
@@ -182,6 +183,8 @@ class Relay:
         self._credits = Credits(UNANSWERED_BATCHES)
         self._scanner_type = ""
         self._all_sent = False
+        # What asking a language model took; None where none was asked.
+        self.llm: LlmUsage | None = None
 
     async def read(self, source: Source) -> tuple[DetectedFormat, IngestSummary]:
         """Reads the report through the ingestor to its summary.
@@ -281,6 +284,7 @@ class Relay:
             async for response in stream:
                 if response.WhichOneof("payload") == "summary":
                     complete = True
+                    self.llm = response.summary.llm if response.summary.HasField("llm") else None
                     continue
                 verdicts = response.verdicts
                 self._credits.give(len(verdicts.verdicts))

@@ -27,6 +27,7 @@ from runtime.errors import WinnowError
 from runtime.log import get_logger
 from winnow.finding.v1.verdict_pb2 import VerdictBatch
 from winnow.ingest.v1.ingest_service_pb2 import IngestHeader
+from winnow.moderate.v1.moderate_service_pb2 import LlmUsage
 from winnow.report.v1.report_pb2 import Report
 from winnow.report.v1.report_progress_pb2 import ReportProgress
 
@@ -203,7 +204,7 @@ class Runner:
                     await relay.resume(stored_unjudged(self._database, report_id))
                     await relay.finish()
                 last = await judging
-                report = await self._end(writer, report_id, tenant, progress, last)
+                report = await self._end(writer, report_id, tenant, progress, last, relay.llm)
                 writing.cancel()
         except BaseExceptionGroup as failures:
             raise _first(failures) from None
@@ -269,6 +270,7 @@ class Runner:
         tenant: str,
         progress: ReportProgress,
         last: VerdictBatch | None,
+        llm: LlmUsage | None,
     ) -> Report:
         """Processing to done: counted in the database, so that a resumed run counts all."""
         ended: list[Report] = []
@@ -277,8 +279,12 @@ class Runner:
             store_decisions.apply(connection, report_id, tenant)
             counts = store_findings.risks(connection, report_id)
             summary = {"high": counts.high, "medium": counts.medium, "low": counts.low}
+            # Who was asked and what it cost belongs to the record; for a resumed
+            # run, of what was left.
+            asked = {"llm": {field.name: value for field, value in llm.ListFields()}} if llm else {}
+            moderated = {**summary, **asked}
             happened = [
-                events.report_event(events.REPORT_MODERATED, report_id, tenant, **summary),
+                events.report_event(events.REPORT_MODERATED, report_id, tenant, **moderated),
                 events.report_event(events.REPORT_DONE, report_id, tenant, summary=summary),
             ]
             ended.append(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.resources import files
@@ -22,7 +23,7 @@ from runtime.matching import Matcher
 _T = TypeVar("_T")
 
 Impact = Literal["account", "service", "limited", "public"]
-Check = Literal["", "spread", "crc32_base62", "jwt", "pem", "url_password", "basic"]
+Check = Literal["", "spread", "crc32_base62", "aws_key_id", "jwt", "pem", "url_password", "basic"]
 
 # Families of providers whose tokens anyone can make, as tests do.
 _MATERIAL = {
@@ -109,8 +110,21 @@ class _ProviderFile(msgspec.Struct, forbid_unknown_fields=True):
     rules: list[ProviderRule]
 
 
+class _ScannerFile(msgspec.Struct, forbid_unknown_fields=True):
+    rules: list[ClueRule]
+    shaped: list[ShapedRule]
+
+
 class _ClueFile(msgspec.Struct, forbid_unknown_fields=True):
     rules: list[ClueRule]
+
+
+class ShapedRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Scanners' rules about credentials that always have a known shape: what they
+    report matches a provider's pattern whose id begins with `provider`."""
+
+    pattern: str
+    provider: str
 
 
 class _SignalFile(msgspec.Struct, forbid_unknown_fields=True):
@@ -167,7 +181,9 @@ class RulePack:
         self.name = self._field("name", _decode(texts, "names.toml", _ClueFile).rules)
         self.place = self._field("path", _decode(texts, "places.toml", _ClueFile).rules)
         self.line = self._field("line", _decode(texts, "lines.toml", _ClueFile).rules)
-        self.scanner = self._field("rule", _decode(texts, "scanners.toml", _ClueFile).rules)
+        scanners = _decode(texts, "scanners.toml", _ScannerFile)
+        self.scanner = self._field("rule", scanners.rules)
+        self.shaped = [(re.compile(rule.pattern), rule.provider) for rule in scanners.shaped]
         known = _decode(texts, "signals.toml", _SignalFile)
         self.code_endings = frozenset(known.code_endings)
         self.signals = {

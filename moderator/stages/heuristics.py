@@ -9,14 +9,18 @@ few thousand such sets. Nothing that is cached holds text of a sealed part.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Sequence
 from functools import lru_cache
 
+import msgspec
+
 from moderator import shape
+from moderator.reading import Reading, read
 from moderator.rules import Clue, Field, RulePack, pack
 from moderator.stage import Observation, Opinion, Subject
 from moderator.structure import CHECKS
-from moderator.weighing import weigh
+from moderator.weighing import PROFILES, Profile, Weighed, weigh
 from moderator.wording import reason
 from winnow.finding.v1.finding_pb2 import (
     FINDING_KIND_CODE,
@@ -42,12 +46,10 @@ from winnow.finding.v1.finding_pb2 import (
     VALIDITY_UNKNOWN,
     VALIDITY_UNVERIFIED,
     VALUE_STATE_PRESENT,
-    Finding,
     FindingKind,
     Severity,
     Triage,
 )
-from winnow.finding.v1.plain_evidence_pb2 import PlainEvidence
 from winnow.finding.v1.verdict_pb2 import (
     RISK_HIGH,
     RISK_LOW,
@@ -69,32 +71,46 @@ _TRIAGE = {
     TRIAGE_REVOKED: "revoked",
     TRIAGE_TEST_ONLY: "test_only",
 }
-_SECRET_KINDS = (FINDING_KIND_POSSIBLE_SECRET, FINDING_KIND_UNSPECIFIED)
+SECRET_KINDS = (FINDING_KIND_POSSIBLE_SECRET, FINDING_KIND_UNSPECIFIED)
 _CONTINUES = frozenset("([.")
 _NOT_DECODED = ("", "PLAIN")
-_MAX_PATH = 512
-_MAX_VALUE = 4096
-_MAX_LINE = 600
-_MAX_NAME = 128
 _MAX_OBSERVATIONS = 6
 _PATHS = 16384
 _RULES = 4096
 _OPINIONS = 16384
-_QUOTES = " \t\r\n\"'`"
 # Confidence at which no later stage is asked.
 _SURE_REAL = 0.97
-_SURE_NOT = 0.05
+
+
+class Judged(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """What a set of clues comes to. Made once for each set, compared by identity."""
+
+    weighed: Weighed
+    opinion: Opinion
+
+
+class Look(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """What was seen of one finding; lives as long as its batch."""
+
+    reading: Reading
+    judged: Judged
 
 
 class Heuristics:
-    """The stage over one rule pack."""
+    """The stage over one rule pack.
+
+    Args:
+        rules: what it knows.
+        profile: how readily something is called dangerous.
+    """
 
     name = "heuristics"
     version = 1
     source = VERDICT_SOURCE_HEURISTIC
 
-    def __init__(self, rules: RulePack) -> None:
+    def __init__(self, rules: RulePack, profile: Profile) -> None:
         self._pack = rules
+        self._profile = profile
         self._signals = rules.signals
         self.inputs = {"rules": rules.digest}
         self._of_status = {
@@ -102,9 +118,12 @@ class Heuristics:
             for field, words in (("validity", _VALIDITY), ("triage", _TRIAGE))
             for number, word in words.items()
         }
+        self._batch: Sequence[Subject] = ()  # keeps the ids in `_looks` valid
+        self._looks: dict[int, Look] = {}
+        self._moment = 0.0
         self._of_path = lru_cache(_PATHS)(self._look_at_path)
         self._of_rule = lru_cache(_RULES)(self._look_at_rule)
-        self._opinion = lru_cache(_OPINIONS)(self._weigh)
+        self._judged = lru_cache(_OPINIONS)(self._weigh)
 
     def prepare(self) -> None:
         """Compiles the pack's patterns."""
@@ -114,79 +133,106 @@ class Heuristics:
 
     def judge(self, batch: Sequence[Subject]) -> list[Opinion | None]:
         """An opinion on every subject, in order; see `Stage`."""
+        secrets = [subject for subject in batch if subject.finding.kind in SECRET_KINDS]
+        self._batch = batch
+        self._moment = _moment(batch)
+        self._looks = dict(zip(map(id, secrets), self._look(secrets), strict=True))
         return [
-            self._opinion(self._look(subject.finding, subject.evidence))
-            if subject.finding.kind in _SECRET_KINDS
+            look.judged.opinion
+            if (look := self._looks.get(id(subject))) is not None
             else _by_severity(
                 subject.finding.kind, subject.finding.severity, subject.finding.triage
             )
             for subject in batch
         ]
 
-    def _look(self, finding: Finding, evidence: PlainEvidence | None) -> tuple[Clue, ...]:
+    def looks(self, subjects: Sequence[Subject]) -> list[Look | None]:
+        """What was seen of subjects of the batch that was judged last, so that a
+        later stage need not look again; None for findings that are no secrets."""
+        return [self._looks.get(id(subject)) for subject in subjects]
+
+    def _look(self, subjects: Sequence[Subject]) -> list[Look]:
+        """Everything about some findings. One pass for each part: a pass keeps its
+        patterns in the processor's cache, which halves its cost."""
+        readings = [read(subject.finding, subject.evidence) for subject in subjects]
+        of_value = _scan(self._pack.value, [reading.value for reading in readings])
+        of_name = _scan(self._pack.name, [reading.name for reading in readings])
+        of_line = _scan(self._pack.line, [reading.line for reading in readings])
+        return [
+            Look(reading, self._judged(self._clues(subject, reading, *seen)))
+            for subject, reading, *seen in zip(
+                subjects, readings, of_value, of_name, of_line, strict=True
+            )
+        ]
+
+    def _clues(
+        self,
+        subject: Subject,
+        reading: Reading,
+        of_value: list[Clue],
+        of_name: list[Clue],
+        of_line: list[Clue],
+    ) -> tuple[Clue, ...]:
         """All clues of one finding. Runs once for each: what it does is counted in µs."""
-        path = finding.code.location.path
-        clues = [*self._of_rule(finding.tool, finding.rule_id, finding.rule_name)]
-        clues += self._of_path(path[-_MAX_PATH:])
+        finding, evidence = subject.finding, subject.evidence
+        of_rule, shaped = self._of_rule(reading.rule, finding.rule_name)
+        path = reading.path
+        clues = [*of_rule, *self._of_path(path)]
         if finding.validity or finding.triage:
             clues += self._of_status.get(("validity", finding.validity), ())
             clues += self._of_status.get(("triage", finding.triage), ())
-        if evidence is None:
+        if evidence is None or finding.value_state != VALUE_STATE_PRESENT:
             clues.append(self._signals["value.redacted"])
-            return tuple(clues)
-        match, context, name = evidence.match, evidence.context, evidence.variable
-        if finding.value_state != VALUE_STATE_PRESENT:
-            clues.append(self._signals["value.redacted"])
-            clues += self._hits(self._pack.name, name[-_MAX_NAME:])
-            clues += self._hits(self._pack.line, (match or context)[:_MAX_LINE])
-            return tuple(clues)
-        value = (evidence.value or match)[:_MAX_VALUE].strip(_QUOTES)
-        line, start = _line_of(value, context, match)
-        if not name and start > 0:
-            name = _name_before(line, start)
-        self._look_at_value(clues, value)
-        if name:
-            clues += self._hits(self._pack.name, name[-_MAX_NAME:])
-            if 3 < len(value) <= len(name) + 3 and _same_words(value, name):
-                clues.append(self._signals["shape.same_as_name"])
-        if line:
-            clues += self._hits(self._pack.line, line)
-            if start > 0:
-                self._look_around(clues, line, start, start + len(value), path)
-        if evidence.decoder not in _NOT_DECODED:
+            return (*clues, *of_name, *of_line)
+        value, name, start = reading.value, reading.name, reading.start
+        self._look_at_value(clues, value, of_value, shaped)
+        clues += of_name
+        if 3 < len(value) <= len(name) + 3 and _same_words(value, name):
+            clues.append(self._signals["shape.same_as_name"])
+        clues += of_line
+        if start > 0:
+            self._look_around(clues, reading.line, start, start + len(value), path)
+        if evidence.extra and evidence.extra.get("is_canary") == "true":
+            clues.append(self._signals["check.canary"])
+        if reading.decoder not in _NOT_DECODED:
             clues.append(self._signals["decoder.encoded"])
         return tuple(clues)
-
-    @staticmethod
-    def _hits(field: Field, text: str) -> list[Clue]:
-        clues = field.clues
-        return [clues[index] for index in field.matcher.hits(text.encode())]
 
     def _look_at_path(self, path: str) -> tuple[Clue, ...]:
         field = self._pack.place
         return tuple([field.clues[index] for index in field.matcher.hits(path.encode())])
 
-    def _look_at_rule(self, tool: str, rule: str, name: str) -> tuple[Clue, ...]:
+    def _look_at_rule(self, rule: str, name: str) -> tuple[tuple[Clue, ...], str]:
+        """Clues, and how the ids of patterns begin that its credentials match."""
         field = self._pack.scanner
         hits = set(field.matcher.hits(rule.encode())) | set(field.matcher.hits(name.encode()))
         base = self._signals["base"]
+        shaped = (known for pattern, known in self._pack.shaped if pattern.search(rule))
         if hits:
-            return (base, *(field.clues[index] for index in sorted(hits)))
-        return (base, self._signals["rule.specific"]) if rule else (base,)
+            return (base, *(field.clues[index] for index in sorted(hits))), next(shaped, "")
+        specific = (self._signals["rule.specific"],) if rule else ()
+        return (base, *specific), next(shaped, "")
 
-    def _look_at_value(self, clues: list[Clue], value: str) -> None:
+    def _look_at_value(self, clues: list[Clue], value: str, seen: list[Clue], shaped: str) -> None:
         data = value.encode()
         signals = self._signals
-        for clue in self._hits(self._pack.value, value):
+        for clue in seen:
             clues.append(clue)
-            if clue.provider is not None and clue.provider.check:
-                clues += [signals[seen] for seen in CHECKS[clue.provider.check](value)]
+            if clue.provider is not None:
+                if shaped and clue.provider.id.startswith(shaped):
+                    shaped = ""
+                if clue.provider.check:
+                    clues += [
+                        signals[one] for one in CHECKS[clue.provider.check](value, self._moment)
+                    ]
+        if shaped:
+            clues.append(signals["rule.contradicted"])
         samples = self._pack.samples
         if len(data) in self._pack.sample_lengths:
             sample = samples.get(hashlib.sha256(data).digest())
             if sample is not None:
                 clues.append(sample)
-        clues += [signals[seen] for seen in shape.signals(data)]
+        clues += [signals[one] for one in shape.signals(data)]
 
     def _look_around(self, clues: list[Clue], line: str, start: int, end: int, path: str) -> None:
         """Is the value a literal, or a piece of an expression?"""
@@ -198,16 +244,23 @@ class Heuristics:
         elif path[path.rfind(".") :] in self._pack.code_endings and not before.isspace():
             clues.append(self._signals["code.unquoted"])
 
-    def _weigh(self, seen: tuple[Clue, ...]) -> Opinion:
-        weighed = weigh(self._pack, seen)
+    def _weigh(self, seen: tuple[Clue, ...]) -> Judged:
+        weighed = weigh(self._pack, seen, self._profile)
         confidence = weighed.confidence
-        return Opinion(
+        opinion = Opinion(
             risk=weighed.risk,
             confidence=round(confidence, 4),
             reason=reason(weighed),
             observations=tuple(map(_observation, weighed.clues[:_MAX_OBSERVATIONS])),
-            decisive=confidence >= _SURE_REAL or confidence <= _SURE_NOT,
+            decisive=confidence >= _SURE_REAL or confidence <= self._profile.settled,
         )
+        return Judged(weighed, opinion)
+
+
+def _scan(field: Field, texts: Sequence[str]) -> list[list[Clue]]:
+    """The clues of each text."""
+    clues, hits = field.clues, field.matcher.hits
+    return [[clues[index] for index in hits(text.encode())] if text else [] for text in texts]
 
 
 @lru_cache(maxsize=4096)  # by identity: a clue is made once, with its pack
@@ -215,31 +268,18 @@ def _observation(clue: Clue) -> Observation:
     return Observation(clue.id, clue.where, clue.weight, clue.says)
 
 
-def _line_of(value: str, context: str, match: str) -> tuple[str, int]:
-    """The line that holds the value's beginning, and where in it; (text, -1) if none does."""
-    head = value.partition("\n")[0]
-    for text in (context, match):
-        at = text.find(head) if head else -1
-        if at >= 0:
-            first = text.rfind("\n", 0, at) + 1
-            last = text.find("\n", at)
-            if at - first > _MAX_LINE // 2:
-                first = at - _MAX_LINE // 2
-            return text[first : last if last >= 0 else len(text)][:_MAX_LINE], at - first
-    return (match or context)[:_MAX_LINE], -1
-
-
-def _name_before(line: str, start: int) -> str:
-    """The name that the value is given to, as far as the line tells."""
-    before = line[: max(start, 0)].rstrip(" \t\"'`([{")
-    if not before or before[-1] not in "=:>":
-        return ""
-    return before.rstrip("=:> \t\"'`").rpartition(" ")[2][-_MAX_NAME:]
-
-
 def _same_words(value: str, name: str) -> bool:
     plain = value.replace("_", "").replace("-", "").lower()
     return len(plain) > 3 and plain in name.replace("_", "").replace("-", "").lower()
+
+
+def _moment(batch: Sequence[Subject]) -> float:
+    """What findings of one report are judged as of, in seconds since 1970: said with
+    them, so that the same verdicts can be derived again.
+    """
+    if batch and batch[0].header.HasField("judged_at"):
+        return batch[0].header.judged_at.ToMicroseconds() / 1e6
+    return time.time()
 
 
 _ABOUT = {
@@ -294,4 +334,4 @@ def _by_severity(
     )
 
 
-STAGE = Heuristics(pack())
+STAGE = Heuristics(pack(), PROFILES["balanced"])

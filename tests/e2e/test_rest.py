@@ -15,9 +15,7 @@ from tests.fixtures import expected, load_report, names
 
 pytestmark = pytest.mark.xdist_group("e2e")
 
-# betterleaks and kingfisher in their own shapes have no parser yet; their SARIF has.
-UNREAD = ("betterleaks", "kingfisher.git.json")
-READABLE = [name for name in names() if not name.startswith(UNREAD)]
+READABLE = names()
 
 DECIDED = [
     "REPORT_CREATED",

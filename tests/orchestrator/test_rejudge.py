@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
+import json
+import time
 import uuid
 from typing import Any
 
@@ -130,3 +134,28 @@ async def test_what_people_decided_stands(alone: Asker, database_url: str) -> No
     query = ListFindingsRequest(report_id=report.report_id)
     [one, _] = (await alone.ListFindings(query)).findings
     assert one.reason == "Confirmed as real by ada."
+
+
+def token(expires: float) -> str:
+    """A JSON Web Token (RFC 7519) with an expiry; its signature is made up."""
+
+    def part(value: Any) -> str:
+        return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
+
+    claims = {"sub": "svc-4821", "iss": "https://id.example.test", "exp": int(expires)}
+    signature = base64.urlsafe_b64encode(hashlib.sha256(b"made up").digest()).decode()
+    return f"{part({'alg': 'HS256', 'typ': 'JWT'})}.{part(claims)}.{signature.rstrip('=')}"
+
+
+async def test_a_token_that_expired_since_is_replayed_as_of_then(alone: Asker) -> None:
+    expires = time.time() + 2
+    report = await alone.submit(
+        dump(
+            [gitleaks(1, RuleID="jwt", Secret=token(expires), Match=f'token = "{token(expires)}"')]
+        )
+    )
+    await asyncio.sleep(expires - time.time() + 1)
+    assert (await rejudge(alone, report.report_id)).same == 1
+    now = await rejudge(alone, report.report_id, PREVIEW)
+    assert now.changed == 1
+    assert "expired" in now.changes[0].after.reason

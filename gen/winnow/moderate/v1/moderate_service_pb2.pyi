@@ -97,6 +97,56 @@ class ModerateRequest(_message.Message):
 Global___ModerateRequest: _TypeAlias = ModerateRequest  # noqa: Y015
 
 @_typing.final
+class LlmUsage(_message.Message):
+    """What asking a language model took, for one stream or batch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    CALLS_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    INPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHE_READ_TOKENS_FIELD_NUMBER: _builtins.int
+    OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    COST_USD_MICROS_FIELD_NUMBER: _builtins.int
+    LATENCY_MS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Model that was asked; empty if none was."""
+    calls: _builtins.int
+    """Calls, those that came to nothing included; answers from the cache are none."""
+    failed: _builtins.int
+    """Calls without an answer that can be used."""
+    input_tokens: _builtins.int
+    """Tokens read, without those of the provider's cache."""
+    cache_read_tokens: _builtins.int
+    """Tokens read from the provider's cache."""
+    output_tokens: _builtins.int
+    """Tokens written."""
+    cost_usd_micros: _builtins.int
+    """Millionths of a US dollar, by the prices that are set."""
+    latency_ms: _builtins.int
+    """Milliseconds, of all calls together."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        calls: _builtins.int = ...,
+        failed: _builtins.int = ...,
+        input_tokens: _builtins.int = ...,
+        cache_read_tokens: _builtins.int = ...,
+        output_tokens: _builtins.int = ...,
+        cost_usd_micros: _builtins.int = ...,
+        latency_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_read_tokens", b"cache_read_tokens", "calls", b"calls", "cost_usd_micros", b"cost_usd_micros", "failed", b"failed", "input_tokens", b"input_tokens", "latency_ms", b"latency_ms", "model", b"model", "output_tokens", b"output_tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LlmUsage: _TypeAlias = LlmUsage  # noqa: Y015
+
+@_typing.final
 class ModerateSummary(_message.Message):
     """Last message of a Moderate response stream."""
 
@@ -106,6 +156,7 @@ class ModerateSummary(_message.Message):
     HIGH_FIELD_NUMBER: _builtins.int
     MEDIUM_FIELD_NUMBER: _builtins.int
     LOW_FIELD_NUMBER: _builtins.int
+    LLM_FIELD_NUMBER: _builtins.int
     findings: _builtins.int
     """Findings judged; equals the findings received."""
     high: _builtins.int
@@ -114,6 +165,10 @@ class ModerateSummary(_message.Message):
     """Verdicts of risk medium."""
     low: _builtins.int
     """Verdicts of risk low."""
+    @_builtins.property
+    def llm(self) -> Global___LlmUsage:
+        """Unset where no language model was asked."""
+
     def __init__(
         self,
         *,
@@ -121,10 +176,11 @@ class ModerateSummary(_message.Message):
         high: _builtins.int = ...,
         medium: _builtins.int = ...,
         low: _builtins.int = ...,
+        llm: Global___LlmUsage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["llm", b"llm"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["findings", b"findings", "high", b"high", "low", b"low", "medium", b"medium"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["findings", b"findings", "high", b"high", "llm", b"llm", "low", b"low", "medium", b"medium"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

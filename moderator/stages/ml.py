@@ -1,0 +1,172 @@
+"""The model: judges what the heuristics leave open, from their clues and the text.
+
+The heuristics come first in every sense: their clues are the model's features,
+their words are its reasons, and risk follows from its probability by their rules.
+What the model adds is how much the clues are worth together, and a sense for
+text. Where its calibration has no support it says so and gives no probability.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import cached_property, lru_cache
+
+from moderator import model
+from moderator.features import TEXTS, Extractor
+from moderator.reading import Reading
+from moderator.stage import Observation, Opinion, Subject
+from moderator.stages.heuristics import Heuristics, Look
+from moderator.weighing import Profile, Weighed, at
+from moderator.wording import reason
+from winnow.finding.v1.verdict_pb2 import VERDICT_SOURCE_ML
+
+# A family of fewer findings than this has no curve to trust.
+_SUPPORT = 100
+_MAX_OPINIONS = 16384
+# What a text must add, in log-odds, to be named.
+_TELLS = 0.5
+_MAX_TEXTS = 3
+_SAYS = {
+    "value": "the characters of the value",
+    "classes": "the value's pattern of letters, digits and signs",
+    "before": "the text before the value",
+    "after": "the text after the value",
+    "name": "the wording of its name",
+    "rule": "the scanner's rule",
+    "ending": "the kind of file",
+}
+# No model is surer than this, in log-odds.
+_MOST = 6.0
+_SURE_REAL = 0.97
+_SURE_NOT = 0.03
+
+
+def family(reading: Reading, weighed: Weighed) -> str:
+    """The family of findings whose calibration holds for this one."""
+    if not reading.value:
+        return "no value"
+    kinds = weighed.kinds
+    if kinds & {"key material", "token material"}:
+        return "key material"
+    if weighed.provider is not None:
+        return "provider"
+    if "password" in kinds:
+        return "password"
+    return "named" if kinds & {"secret", "token", "API key"} else "generic"
+
+
+class Learned:
+    """The stage over one model.
+
+    Args:
+        first: the heuristics, asked before about the same batch.
+        profile: how readily something is called dangerous.
+    """
+
+    name = "ml"
+    version = 1
+    source = VERDICT_SOURCE_ML
+
+    def __init__(self, first: Heuristics, profile: Profile) -> None:
+        self._first = first
+        self._profile = profile
+        self._opinion = lru_cache(_MAX_OPINIONS)(self._compose)
+
+    @cached_property
+    def _content(self) -> bytes:
+        return model.content()
+
+    @cached_property
+    def inputs(self) -> Mapping[str, str]:
+        """The model's digest; see `Stage`."""
+        return {"model": model.digest(self._content)}
+
+    @cached_property
+    def _model(self) -> model.Model:
+        return model.Model(self._content)
+
+    @cached_property
+    def _extractor(self) -> Extractor:
+        return Extractor(self._model.card.columns, strict=self._profile.strict)
+
+    def prepare(self) -> None:
+        """Loads the model."""
+        _ = self.inputs, self._extractor
+
+    def judge(self, batch: Sequence[Subject]) -> list[Opinion | None]:
+        """An opinion on each subject that is a secret; see `Stage`."""
+        looks = self._first.looks(batch)
+        secrets = [look for look in looks if look is not None]
+        if not secrets:
+            return [None] * len(batch)
+        opinions = iter(self._judge(secrets))
+        return [None if look is None else next(opinions) for look in looks]
+
+    def _judge(self, looks: Sequence[Look]) -> list[Opinion]:
+        readings = [look.reading for look in looks]
+        weighed = [look.judged.weighed for look in looks]
+        margins, texts = self._model.run(self._extractor(readings, weighed))
+        curves = self._model.card.curves
+        tells = (texts / _TELLS).astype(int)
+        return [
+            self._opinion(one, _probability(curves.get(family(reading, one)), margin), tuple(tell))
+            for reading, one, margin, tell in zip(
+                readings, weighed, margins.tolist(), tells.tolist(), strict=True
+            )
+        ]
+
+    def _compose(
+        self, weighed: Weighed, confidence: float | None, tells: tuple[int, ...]
+    ) -> Opinion:
+        """The same for the same clues, probability and (coarse) weights of the texts."""
+        seen = _texts(tells)
+        if confidence is None:
+            return Opinion(
+                risk=weighed.risk,
+                confidence=None,
+                reason=reason(weighed),
+                observations=(_NO_SUPPORT, *seen),
+                decisive=False,
+            )
+        judged = at(weighed, confidence, self._profile)
+        return Opinion(
+            risk=judged.risk,
+            confidence=confidence,
+            reason=reason(judged),
+            observations=seen,
+            decisive=confidence >= _SURE_REAL or confidence <= _SURE_NOT,
+        )
+
+
+def _probability(curve: model.Curve | None, margin: float) -> float | None:
+    """In steps of a tenth of log-odds, so that like evidence gives equal opinions."""
+    if curve is None or curve.count < _SUPPORT:
+        return None
+    odds = round(max(min(curve.slope * margin + curve.offset, _MOST), -_MOST), 1)
+    return round(1.0 / (1.0 + math.exp(-odds)), 4)
+
+
+_NO_SUPPORT = Observation(
+    "ml.no_support",
+    "model",
+    0.0,
+    "too few findings like this one were seen to say how likely it is",
+)
+
+
+@lru_cache(4096)
+def _texts(tells: tuple[int, ...]) -> tuple[Observation, ...]:
+    """The texts that weigh most, with their weights."""
+    weights = sorted(zip(tells, TEXTS, strict=True), key=lambda pair: -abs(pair[0]))
+    return tuple(
+        Observation(
+            f"ml.{text}",
+            text,
+            weight * _TELLS,
+            f"{_SAYS[text]} {'speaks' if text != 'value' else 'speak'} "
+            f"{'for' if weight > 0 else 'against'} it",
+        )
+        for weight, text in weights[:_MAX_TEXTS]
+        if weight
+    )
