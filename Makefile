@@ -5,7 +5,7 @@ PYTHON ?= python3
 CODE := runtime ingestor moderator orchestrator audit gateway cli migrations tests bench tools
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format gen lock conformance bench released clean
+.PHONY: help setup demo test check format gen lock conformance shadow bench released clean
 
 help: ## This list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -55,6 +55,9 @@ lock: setup ## Renew the hashed locks from pyproject.toml
 
 conformance: setup ## Read a collection of real reports: make conformance SAMPLES=folder
 	@$(BIN)/python tools/conformance.py "$(SAMPLES)"
+
+shadow: setup ## What a recalibrated model would change: make shadow FEEDBACK=feedback.jsonl
+	@$(BIN)/python tools/shadow.py "$(FEEDBACK)" $(REPORTS)
 
 bench: setup ## Speed and memory, each beside its limit
 	@$(BIN)/python -m bench
