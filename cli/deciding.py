@@ -39,6 +39,7 @@ class Scope(StrEnum):
     """How far a decision reaches."""
 
     CREDENTIAL = "credential"
+    PLACE = "place"
     FINDING = "finding"
 
 
@@ -56,7 +57,11 @@ def decide(
     reason: Annotated[str, typer.Option(help="Why; what looks like a credential is masked.")] = "",
     scope: Annotated[
         Scope | None,
-        typer.Option(help="credential: every finding of the same value, now and later (default)."),
+        typer.Option(
+            help="credential: every finding of the same value, now and later; place: those at the "
+            "same path; finding: this one. credential if not given, but place where a short "
+            "value is cleared."
+        ),
     ] = None,
     expires: Annotated[
         str, typer.Option(help="When it ends: 12h, 90d, 8w, or a time. Accepted risks need one.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection
@@ -30,6 +30,10 @@ _SAMPLE = 20
 _AT_ONCE = 10_000  # decisions of one call
 _TICK_SECONDS = 30.0
 _MAX_REASON = 512
+_FINDING = DecisionScope.DECISION_SCOPE_FINDING
+# How a masked value tells its length; many people have the same short one.
+_LENGTH = re.compile(r"\((\d+) characters\)")
+_LONG_VALUE = 12
 
 _VERDICTS: dict[int, tuple[Risk.ValueType, float | None, str]] = {
     DecisionOutcome.DECISION_OUTCOME_TRUE_POSITIVE: (Risk.RISK_HIGH, 1.0, "Confirmed as real"),
@@ -233,21 +237,32 @@ def _given(ruling: pb.Ruling) -> Given:
 
 
 def _scoped(found: Target, given: Given) -> Target:
-    """The target as the decision's scope has it."""
-    if given.scope == DecisionScope.DECISION_SCOPE_FINDING:
-        return found._replace(fingerprint=None)
-    if given.scope == DecisionScope.DECISION_SCOPE_CREDENTIAL and found.fingerprint is None:
-        raise _invalid(
-            "scope", "a finding without a fingerprint of its value can only be decided by itself"
+    """The target with how far the decision on it reaches."""
+    scope = given.scope
+    if found.fingerprint is None:
+        if scope not in (DecisionScope.DECISION_SCOPE_UNSPECIFIED, _FINDING):
+            raise _invalid(
+                "scope",
+                "a finding without a fingerprint of its value can only be decided by itself",
+            )
+        scope = _FINDING
+    elif scope == DecisionScope.DECISION_SCOPE_UNSPECIFIED:
+        length = _LENGTH.search(found.preview)
+        short = length is not None and int(length[1]) < _LONG_VALUE
+        cleared = given.outcome != DecisionOutcome.DECISION_OUTCOME_TRUE_POSITIVE
+        scope = (
+            DecisionScope.DECISION_SCOPE_PLACE
+            if short and cleared
+            else DecisionScope.DECISION_SCOPE_CREDENTIAL
         )
-    return found
+    return found._replace(scope=scope)
 
 
-def _distinct(chosen: Any) -> list[Target]:
-    """One target for each credential, and each finding without one."""
+def _distinct(chosen: Iterable[Target]) -> list[Target]:
+    """One target for all whose decisions would reach the same."""
     first: dict[object, Target] = {}
     for one in chosen:
-        first.setdefault(one.fingerprint or (one.report_id, one.ordinal), one)
+        first.setdefault(one.reach, one)
     return list(first.values())
 
 

@@ -39,6 +39,7 @@ from winnow.finding.v1.verdict_pb2 import Risk, Verdict, VerdictSource
 from winnow.report.v1.decision_pb2 import Decision, DecisionOutcome, DecisionScope
 
 _CREDENTIAL = DecisionScope.DECISION_SCOPE_CREDENTIAL
+_PLACE = DecisionScope.DECISION_SCOPE_PLACE
 _FINDING = DecisionScope.DECISION_SCOPE_FINDING
 _INSTANT = timedelta(microseconds=1)
 _COLUMNS = {
@@ -47,16 +48,39 @@ _COLUMNS = {
     Risk.RISK_LOW: reports.c.risk_low,
 }
 
+_TARGET = (
+    findings.c.report_id,
+    findings.c.ordinal,
+    findings.c.value_fingerprint,
+    findings.c.path,
+    findings.c.value_preview,
+)
+
 # Findings by report and risk.
 _Counts = Counter[tuple[uuid.UUID, int]]
 
 
 class Target(NamedTuple):
-    """A finding that is decided; its value's fingerprint is None if it has none."""
+    """A finding that is decided, and how far the decision on it reaches.
+
+    `fingerprint` is its value's, None if it has none; `preview` its masked value.
+    """
 
     report_id: uuid.UUID
     ordinal: int
     fingerprint: bytes | None
+    path: str
+    preview: str
+    scope: DecisionScope.ValueType = _FINDING
+
+    @property
+    def reach(self) -> tuple[object, ...]:
+        """Equal for targets whose decisions reach the same findings."""
+        if self.scope == _CREDENTIAL:
+            return (self.fingerprint,)
+        if self.scope == _PLACE:
+            return (self.fingerprint, self.path)
+        return (self.report_id, self.ordinal)
 
 
 class Given(NamedTuple):
@@ -74,7 +98,7 @@ def target(
     connection: Connection, tenant: str, report_id: uuid.UUID, ordinal: int
 ) -> Target | None:
     """One finding as a target; None if there is none."""
-    query = select(findings.c.report_id, findings.c.ordinal, findings.c.value_fingerprint).where(
+    query = select(*_TARGET).where(
         findings.c.report_id == report_id,
         findings.c.ordinal == ordinal,
         findings.c.tenant_id == tenant,
@@ -89,7 +113,7 @@ def targets(
     """Findings of a report that a filter matches, by ordinal; up to `most` + 1."""
     latest = standing(verdicts.c.risk, verdicts.c.source)
     query = (
-        select(findings.c.report_id, findings.c.ordinal, findings.c.value_fingerprint)
+        select(*_TARGET)
         .outerjoin(latest, literal(True))
         .where(findings.c.report_id == report_id, findings.c.tenant_id == tenant)
         .order_by(findings.c.ordinal)
@@ -121,7 +145,7 @@ def decide(
             "decision_id": uuid7(),
             "tenant_id": tenant,
             "outcome": given.outcome,
-            "scope": _FINDING if one.fingerprint is None else _CREDENTIAL,
+            "scope": one.scope,
             "reason": given.reason,
             "actor": given.actor,
             "decided_at": at,
@@ -129,6 +153,7 @@ def decide(
             "report_id": one.report_id,
             "ordinal": one.ordinal,
             "value_fingerprint": one.fingerprint,
+            "path": one.path,
             "risk": given.verdict.risk,
             "confidence": (
                 given.verdict.confidence if given.verdict.HasField("confidence") else None
@@ -161,7 +186,7 @@ def apply(connection: Connection, report_id: uuid.UUID, tenant: str) -> None:
     at = now()
     holding = (
         decisions.c.tenant_id == tenant,
-        decisions.c.scope == _CREDENTIAL,
+        decisions.c.scope.in_((_CREDENTIAL, _PLACE)),
         or_(decisions.c.ends_at.is_(None), decisions.c.ends_at > at),
     )
     if connection.execute(select(literal(1)).where(*holding).limit(1)).first() is None:
@@ -252,32 +277,53 @@ def page(
             decisions.c.report_id == about.report_id, decisions.c.ordinal == about.ordinal
         )
         if about.fingerprint is not None:
-            on_it = or_(on_it, decisions.c.value_fingerprint == about.fingerprint)
+            by_value = and_(
+                decisions.c.value_fingerprint == about.fingerprint,
+                or_(
+                    decisions.c.scope == _CREDENTIAL,
+                    and_(decisions.c.scope == _PLACE, decisions.c.path == about.path),
+                ),
+            )
+            on_it = or_(on_it, by_value)
         query = query.where(on_it)
     return [_decision(row) for row in connection.execute(query)]
 
 
 def _reach(tenant: str, chosen: Sequence[Target]) -> ColumnElement[bool]:
     """The findings that decisions on these targets decide."""
-    values = {one.fingerprint for one in chosen if one.fingerprint is not None}
-    places = [(one.report_id, one.ordinal) for one in chosen if one.fingerprint is None]
+    values = {one.fingerprint for one in chosen if one.scope == _CREDENTIAL}
+    places = {(one.fingerprint, one.path) for one in chosen if one.scope == _PLACE}
+    alone = [(one.report_id, one.ordinal) for one in chosen if one.scope == _FINDING]
     reach: ColumnElement[bool] = findings.c.value_fingerprint.in_(values)
     if places:
-        reach = or_(reach, tuple_(findings.c.report_id, findings.c.ordinal).in_(places))
+        at_path = tuple_(findings.c.value_fingerprint, findings.c.path).in_(places)
+        reach = or_(reach, at_path)
+    if alone:
+        reach = or_(reach, tuple_(findings.c.report_id, findings.c.ordinal).in_(alone))
     return and_(findings.c.tenant_id == tenant, reach)
 
 
 def _end_replaced(
     connection: Connection, tenant: str, chosen: Sequence[Target], at: datetime
 ) -> None:
-    values = {one.fingerprint for one in chosen if one.fingerprint is not None}
-    places = [(one.report_id, one.ordinal) for one in chosen]
-    # A decision on one finding also gives way to a later one on its credential.
-    same = or_(
-        decisions.c.value_fingerprint.in_(values),
+    """Ends the decisions that reach no further than the new ones."""
+    values = {one.fingerprint for one in chosen if one.scope == _CREDENTIAL}
+    places = {(one.fingerprint, one.path) for one in chosen if one.scope == _PLACE}
+    alone = [(one.report_id, one.ordinal) for one in chosen]
+    narrower: ColumnElement[bool] = decisions.c.value_fingerprint.in_(values)
+    if places:
+        narrower = or_(
+            narrower,
+            and_(
+                decisions.c.scope == _PLACE,
+                tuple_(decisions.c.value_fingerprint, decisions.c.path).in_(places),
+            ),
+        )
+    narrower = or_(
+        narrower,
         and_(
             decisions.c.scope == _FINDING,
-            tuple_(decisions.c.report_id, decisions.c.ordinal).in_(places),
+            tuple_(decisions.c.report_id, decisions.c.ordinal).in_(alone),
         ),
     )
     connection.execute(
@@ -285,7 +331,7 @@ def _end_replaced(
         .where(
             decisions.c.tenant_id == tenant,
             or_(decisions.c.ends_at.is_(None), decisions.c.ends_at > at),
-            same,
+            narrower,
         )
         .values(ends_at=at, settled=True)
     )
@@ -332,7 +378,10 @@ def _put_verdicts(
         "decision_id",
     ]
     by_value = and_(
-        decisions.c.scope == _CREDENTIAL,
+        or_(
+            decisions.c.scope == _CREDENTIAL,
+            and_(decisions.c.scope == _PLACE, decisions.c.path == findings.c.path),
+        ),
         decisions.c.tenant_id == findings.c.tenant_id,
         decisions.c.value_fingerprint == findings.c.value_fingerprint,
     )
@@ -395,7 +444,7 @@ def _decision(row: Row[Any]) -> Decision:
         reason=row.reason,
         actor=row.actor,
         finding_id=f"{row.report_id}.{row.ordinal}",
-        fingerprint=bytes(row.value_fingerprint).hex() if row.value_fingerprint else "",
+        fingerprint="" if row.scope == _FINDING else bytes(row.value_fingerprint).hex(),
     )
     decision.decided_at.FromDatetime(row.decided_at)
     if row.ends_at is not None:

@@ -144,10 +144,11 @@ decisions = Table(
     Column("ends_at", DateTime(timezone=True)),
     # Whether its end is in the reports' summaries.
     Column("settled", Boolean, nullable=False, server_default=text("false")),
-    # The finding that it was made on, and the value that it follows.
+    # The finding that it was made on, and the value, at which path, that it follows.
     Column("report_id", UUID(as_uuid=True), nullable=False),
     Column("ordinal", BigInteger, nullable=False),
     Column("value_fingerprint", LargeBinary),
+    Column("path", Text, nullable=False),
     # The verdict that follows from it.
     Column("risk", SmallInteger, nullable=False),
     Column("confidence", Float),

@@ -19,6 +19,7 @@ CREATE TABLE orchestrator.decisions (
     report_id uuid NOT NULL,
     ordinal bigint NOT NULL,
     value_fingerprint bytea,
+    path text NOT NULL,
     risk smallint NOT NULL,
     confidence double precision,
     stated text NOT NULL,

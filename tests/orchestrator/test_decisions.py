@@ -166,6 +166,34 @@ async def test_a_decision_on_one_finding_reaches_no_other(alone: Asker) -> None:
     await summary(alone, stored.report_id)
 
 
+@pytest.mark.parametrize(("outcome", "reached"), [(FALSE, 2), (TRUE, 3)])
+async def test_a_short_value_is_cleared_at_its_path_only(
+    alone: Asker, outcome: Any, reached: int
+) -> None:
+    """Many people have the same weak password."""
+    weak = "made" + "-up7"
+    stored = await alone.submit(
+        dump(
+            [gitleaks(n, Secret=weak, File="tests/a.py") for n in (1, 2)]
+            + [gitleaks(3, Secret=weak, File="deploy/b.yml")]
+        )
+    )
+    [one, _, elsewhere] = await findings(alone, stored.report_id)
+    made = await decide(alone, one.id, ruling(outcome))
+    assert made.findings == reached
+    expected = DecisionScope.DECISION_SCOPE_PLACE if outcome == FALSE else CREDENTIAL
+    assert made.decision.scope == expected
+    later = await alone.submit(report(4, secret=weak, File="tests/a.py"))
+    [again] = await findings(alone, later.report_id)
+    assert again.source == HUMAN
+    listed = await alone.ListDecisions(ListDecisionsRequest(finding_id=elsewhere.id))
+    assert len(listed.decisions) == (outcome == TRUE)
+    wide = await decide(alone, one.id, ruling(FALSE, scope=CREDENTIAL))
+    assert wide.findings == 4
+    active = (await alone.ListDecisions(ListDecisionsRequest(active=True))).decisions
+    assert [d.decision_id for d in active] == [wide.decision.decision_id]
+
+
 async def test_a_redacted_finding_is_decided_by_itself(alone: Asker) -> None:
     stored = await alone.submit(report(1, 2, secret="REDACTED"))
     [one, other] = await findings(alone, stored.report_id)

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fwinnow/report/v1/decision.proto\x12\x10winnow.report.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfe\x02\n\x08\x44\x65\x63ision\x12\x1f\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\tR\ndecisionId\x12;\n\x07outcome\x18\x02 \x01(\x0e\x32!.winnow.report.v1.DecisionOutcomeR\x07outcome\x12\x35\n\x05scope\x18\x03 \x01(\x0e\x32\x1f.winnow.report.v1.DecisionScopeR\x05scope\x12\x16\n\x06reason\x18\x04 \x01(\tR\x06reason\x12\x14\n\x05\x61\x63tor\x18\x05 \x01(\tR\x05\x61\x63tor\x12\x39\n\ndecided_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tdecidedAt\x12\x33\n\x07\x65nds_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x06\x65ndsAt\x12\x1d\n\nfinding_id\x18\x08 \x01(\tR\tfindingId\x12 \n\x0b\x66ingerprint\x18\t \x01(\tR\x0b\x66ingerprint*\xa0\x01\n\x0f\x44\x65\x63isionOutcome\x12 \n\x1c\x44\x45\x43ISION_OUTCOME_UNSPECIFIED\x10\x00\x12\"\n\x1e\x44\x45\x43ISION_OUTCOME_TRUE_POSITIVE\x10\x01\x12#\n\x1f\x44\x45\x43ISION_OUTCOME_FALSE_POSITIVE\x10\x02\x12\"\n\x1e\x44\x45\x43ISION_OUTCOME_ACCEPTED_RISK\x10\x03*j\n\rDecisionScope\x12\x1e\n\x1a\x44\x45\x43ISION_SCOPE_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x44\x45\x43ISION_SCOPE_CREDENTIAL\x10\x01\x12\x1a\n\x16\x44\x45\x43ISION_SCOPE_FINDING\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fwinnow/report/v1/decision.proto\x12\x10winnow.report.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfe\x02\n\x08\x44\x65\x63ision\x12\x1f\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\tR\ndecisionId\x12;\n\x07outcome\x18\x02 \x01(\x0e\x32!.winnow.report.v1.DecisionOutcomeR\x07outcome\x12\x35\n\x05scope\x18\x03 \x01(\x0e\x32\x1f.winnow.report.v1.DecisionScopeR\x05scope\x12\x16\n\x06reason\x18\x04 \x01(\tR\x06reason\x12\x14\n\x05\x61\x63tor\x18\x05 \x01(\tR\x05\x61\x63tor\x12\x39\n\ndecided_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tdecidedAt\x12\x33\n\x07\x65nds_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x06\x65ndsAt\x12\x1d\n\nfinding_id\x18\x08 \x01(\tR\tfindingId\x12 \n\x0b\x66ingerprint\x18\t \x01(\tR\x0b\x66ingerprint*\xa0\x01\n\x0f\x44\x65\x63isionOutcome\x12 \n\x1c\x44\x45\x43ISION_OUTCOME_UNSPECIFIED\x10\x00\x12\"\n\x1e\x44\x45\x43ISION_OUTCOME_TRUE_POSITIVE\x10\x01\x12#\n\x1f\x44\x45\x43ISION_OUTCOME_FALSE_POSITIVE\x10\x02\x12\"\n\x1e\x44\x45\x43ISION_OUTCOME_ACCEPTED_RISK\x10\x03*\x84\x01\n\rDecisionScope\x12\x1e\n\x1a\x44\x45\x43ISION_SCOPE_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x44\x45\x43ISION_SCOPE_CREDENTIAL\x10\x01\x12\x1a\n\x16\x44\x45\x43ISION_SCOPE_FINDING\x10\x02\x12\x18\n\x14\x44\x45\x43ISION_SCOPE_PLACE\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,8 +34,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_DECISIONOUTCOME']._serialized_start=472
   _globals['_DECISIONOUTCOME']._serialized_end=632
-  _globals['_DECISIONSCOPE']._serialized_start=634
-  _globals['_DECISIONSCOPE']._serialized_end=740
+  _globals['_DECISIONSCOPE']._serialized_start=635
+  _globals['_DECISIONSCOPE']._serialized_end=767
   _globals['_DECISION']._serialized_start=87
   _globals['_DECISION']._serialized_end=469
 # @@protoc_insertion_point(module_scope)

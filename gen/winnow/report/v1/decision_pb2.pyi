@@ -53,28 +53,38 @@ class _DecisionScope:
 class _DecisionScopeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DecisionScope.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     DECISION_SCOPE_UNSPECIFIED: _DecisionScope.ValueType  # 0
-    """CREDENTIAL where the finding has a fingerprint of its value, FINDING otherwise."""
+    """FINDING where the finding has no fingerprint of its value. Otherwise
+    CREDENTIAL, but for short values (under 12 characters) that are cleared:
+    many people have the same weak password, so that only PLACE is cleared.
+    """
     DECISION_SCOPE_CREDENTIAL: _DecisionScope.ValueType  # 1
     """Every finding of the same value, in every report, now and later."""
     DECISION_SCOPE_FINDING: _DecisionScope.ValueType  # 2
     """This finding of this report only."""
+    DECISION_SCOPE_PLACE: _DecisionScope.ValueType  # 3
+    """Every finding of the same value at the same path, in every report, now and later."""
 
 class DecisionScope(_DecisionScope, metaclass=_DecisionScopeEnumTypeWrapper):
     """How far a decision reaches."""
 
 DECISION_SCOPE_UNSPECIFIED: DecisionScope.ValueType  # 0
-"""CREDENTIAL where the finding has a fingerprint of its value, FINDING otherwise."""
+"""FINDING where the finding has no fingerprint of its value. Otherwise
+CREDENTIAL, but for short values (under 12 characters) that are cleared:
+many people have the same weak password, so that only PLACE is cleared.
+"""
 DECISION_SCOPE_CREDENTIAL: DecisionScope.ValueType  # 1
 """Every finding of the same value, in every report, now and later."""
 DECISION_SCOPE_FINDING: DecisionScope.ValueType  # 2
 """This finding of this report only."""
+DECISION_SCOPE_PLACE: DecisionScope.ValueType  # 3
+"""Every finding of the same value at the same path, in every report, now and later."""
 Global___DecisionScope: _TypeAlias = DecisionScope  # noqa: Y015
 
 @_typing.final
 class Decision(_message.Message):
     """A person's decision on a finding. It outranks what the cascade says from the
-    moment it is made to the moment it ends. A later decision with the same reach
-    ends the one before.
+    moment it is made to the moment it ends. A later decision with the same reach,
+    or a wider one, ends it.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
