@@ -5,7 +5,7 @@ PYTHON ?= python3
 CODE := runtime ingestor moderator orchestrator audit gateway cli migrations tests bench tools
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format gen lock conformance shadow bench released clean
+.PHONY: help setup demo test check format gen lock conformance shadow train evaluate bench released clean
 
 help: ## This list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -52,12 +52,23 @@ released: setup ## Take the contracts as they are for released (after review)
 lock: setup ## Renew the hashed locks from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml -o requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml --group dev -o requirements-dev.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --group train -c requirements-dev.lock -o requirements-train.lock
 
 conformance: setup ## Read a collection of real reports: make conformance SAMPLES=folder
 	@$(BIN)/python tools/conformance.py "$(SAMPLES)"
 
 shadow: setup ## What a recalibrated model would change: make shadow FEEDBACK=feedback.jsonl
 	@$(BIN)/python tools/shadow.py "$(FEEDBACK)" $(REPORTS)
+
+$(VENV)/can-train: $(VENV)/ready requirements-train.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-train.lock
+	@touch $@
+
+train: $(VENV)/can-train ## Learn the moderator's models again: make train DATA="FOLDER …"
+	@$(BIN)/python -m tools.training.train $(DATA)
+
+evaluate: setup ## Measure the moderator and renew its card: make evaluate DATA=FOLDER
+	@$(BIN)/python -m tools.training.evaluate $(DATA) --card docs/model-card.md --diagram docs/calibration.svg
 
 bench: setup ## Speed and memory, each beside its limit
 	@$(BIN)/python -m bench

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from cli import commands, deciding, judging, reading
+from cli import commands, deciding, evaluate, judging, reading
 
 app = typer.Typer(
     name="winnow",
@@ -25,6 +25,7 @@ commands.register(app)
 reading.register(app)
 deciding.register(app)
 judging.register(app)
+evaluate.register(app)
 dev = typer.Typer(no_args_is_help=True, help="Tools for developing and trying out.")
 app.add_typer(dev, name="dev")
 

@@ -64,8 +64,7 @@ _REPORT = (
     *("has.value", "has.name", "has.line"),
     *("size", "start", "quoted", "decoded", "depth"),
 )
-# Whether whatever has the form of a credential counts, in tests and examples too.
-_POLICY = ("strict",)
+
 _SHAPE = (
     *("lower", "upper", "digits", "signs", "wide"),
     *("changes", "distinct", "entropy", "vowels", "hex", "near", "steps", "repeats"),
@@ -138,7 +137,7 @@ def columns(rules: RulePack) -> list[str]:
     clues = [clue for field in fields for clue in field.clues if clue.provider is None]
     clues += [*rules.signals.values(), *(clue for _, _, clue in rules.combinations)]
     ids = sorted(clue.id for clue in clues if clue.kind != "base")
-    return [*ids, *_FACTS, *_REPORT, *_SHAPE, *_POLICY]
+    return [*ids, *_FACTS, *_REPORT, *_SHAPE]
 
 
 class Extractor:
@@ -148,15 +147,13 @@ class Extractor:
         names: the model's dense columns, as `columns` gave them when it was
             trained. A clue that is newer than the model is not fed to it, one
             that is gone stays 0.
-        strict: judge by form alone: what is a credential in a test is one.
 
     Raises:
         ValueError: the names are not of this version's features.
     """
 
-    def __init__(self, names: Sequence[str], *, strict: bool = False) -> None:
-        fixed = (*_REPORT, *_SHAPE, *_POLICY)
-        self._strict = np.float32(strict)
+    def __init__(self, names: Sequence[str]) -> None:
+        fixed = (*_REPORT, *_SHAPE)
         if tuple(names[-len(fixed) :]) != fixed:
             raise ValueError("the model was trained for other features")
         self._places = {name: place for place, name in enumerate(names[: -len(fixed)])}
@@ -172,13 +169,11 @@ class Extractor:
         texts[:, _VALUE : 2 * _VALUE] = _CLASS_TEXT[texts[:, :_VALUE]]
         values = texts[:, 1 : _VALUE - 1]
         values = np.where(values == 1, 0, values)
-        policy = np.full((len(readings), 1), self._strict, np.float32)
         dense = (
             np.stack([self._of_weighed(one) for one in weighed]),
             np.stack([one.row for one in known]),
             np.array([_report(reading) for reading in readings], np.float32),
             _shapes(values),
-            policy,
         )
         return Features(np.concatenate(dense, axis=1), *_grams(texts, values))
 

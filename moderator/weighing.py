@@ -62,8 +62,8 @@ PROFILES: Mapping[str, Profile] = {
     "strict": Profile(
         0.2, {"account": 0.4, "service": 0.5, "limited": 0.7}, strict=True, settled=0.0
     ),
-    "balanced": Profile(0.5, {"account": 0.7, "service": 0.8, "limited": 0.95}),
-    "quiet": Profile(0.7, {"account": 0.85, "service": 0.9, "limited": 0.97}),
+    "balanced": Profile(0.35, {"account": 0.7, "service": 0.8, "limited": 0.95}),
+    "quiet": Profile(0.6, {"account": 0.85, "service": 0.9, "limited": 0.97}),
 }
 # From this confidence on the keys to everything are worth a look.
 _WORTH_A_LOOK = 0.4

@@ -1,6 +1,9 @@
-"""The trained model: one ONNX file and what its metadata say about it.
+"""The trained models, ONNX files, and what their metadata say about them.
 
-Where it comes from, and how good it is: docs/model-card.md. Training:
+One judges by use: a finding is real if a person who triages would act on it. The
+other judges by form, for profiles that are strict: a password in a test is one.
+
+Where they come from, and how good they are: docs/model-card.md. Training:
 tools/training.
 """
 
@@ -13,12 +16,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from moderator.features import Features
+from moderator.features import SUMS, TEXTS, Features, gram_columns
 
-FILE = "winnow.onnx"
-# The graph's inputs and outputs.
-INPUTS = ("dense", "grams", "scale")
-OUTPUTS = ("margin", "texts")
+BY_USE, BY_FORM = "use.onnx", "form.onnx"
+# The graph's input and outputs: trees, and the table that it only carries. numpy
+# reads single numbers from a table several times faster than the graph would.
+SEEN, MARGIN, TABLE = "seen", "margin", "table"
+_TO_SUMS = np.eye(len(SUMS), dtype=np.float32)[gram_columns()]
 
 
 class Curve(msgspec.Struct, frozen=True):
@@ -59,18 +63,31 @@ class Model:
             self.card = msgspec.json.decode(meta["winnow"], type=Card)
         except (KeyError, msgspec.DecodeError, msgspec.ValidationError) as error:
             raise ValueError(f"the model file is of another version: {error}") from None
+        nothing = np.zeros((1, len(self.card.columns) + len(SUMS) + 1), np.float32)
+        (self._table,) = self._session.run((TABLE,), {SEEN: nothing})
 
     def run(self, rows: Features) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Margins (n,) and what each text adds to them (n, texts), both in log-odds."""
-        margin, texts = self._session.run(
-            OUTPUTS, {"dense": rows.dense, "grams": rows.grams, "scale": rows.scale}
-        )
-        return margin[:, 0], texts
+        seen = inputs(rows, sums(rows, self._table))
+        (margin,) = self._session.run((MARGIN,), {SEEN: seen})
+        return margin[:, 0], seen[:, len(self.card.columns) :][:, : len(TEXTS)]
 
 
-def content() -> bytes:
-    """The model's file that comes with this version."""
-    return files(__package__).joinpath(FILE).read_bytes()
+def sums(rows: Features, table: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What each text adds up to, (n, len(SUMS)). The table ends in a zero for what is
+    missing, and holds multiples of one step, so that sums are exact in any order."""
+    return (table.take(rows.grams, mode="wrap") @ _TO_SUMS) * rows.scale
+
+
+def inputs(rows: Features, added: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What the trees see: dense features, each text's sum, and the texts' total."""
+    total = added[:, : len(TEXTS)].sum(axis=1, keepdims=True)
+    return np.concatenate((rows.dense, added, total), axis=1)
+
+
+def content(name: str) -> bytes:
+    """A model's file that comes with this version, `BY_USE` or `BY_FORM`."""
+    return files(__package__).joinpath(name).read_bytes()
 
 
 def digest(file: bytes) -> str:

@@ -79,7 +79,7 @@ _PATHS = 16384
 _RULES = 4096
 _OPINIONS = 16384
 # Confidence at which no later stage is asked.
-_SURE_REAL = 0.97
+_SURE_REAL = 0.99
 
 
 class Judged(msgspec.Struct, frozen=True, eq=False, gc=False):

@@ -75,7 +75,7 @@ class Learned:
 
     @cached_property
     def _content(self) -> bytes:
-        return model.content()
+        return model.content(model.BY_FORM if self._profile.strict else model.BY_USE)
 
     @cached_property
     def inputs(self) -> Mapping[str, str]:
@@ -88,7 +88,7 @@ class Learned:
 
     @cached_property
     def _extractor(self) -> Extractor:
-        return Extractor(self._model.card.columns, strict=self._profile.strict)
+        return Extractor(self._model.card.columns)
 
     def prepare(self) -> None:
         """Loads the model."""

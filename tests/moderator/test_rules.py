@@ -67,7 +67,7 @@ def test_every_signal_of_the_checks_is_in_the_pack() -> None:
     texts = ["", "x", "eyJhIjoxfQ.eyJhIjoxfQ.x", "://a:b@c", "basic YTpi", "gh_" + "a" * 36]
     for check in CHECKS.values():
         for text in texts:
-            assert set(check(text)) <= set(pack().signals)
+            assert set(check(text, 0.0)) <= set(pack().signals)
 
 
 def test_combinations_speak_of_kinds_that_exist() -> None:

@@ -1,0 +1,3 @@
+"""Labelled findings, and how good verdicts on them are: for `winnow evaluate` and
+for training.
+"""
