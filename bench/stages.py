@@ -9,7 +9,7 @@ from bench.generate import generate
 from bench.measure import Figures, measure
 from ingestor.parsing import IngestKeys, read_report
 from moderator.pipeline import Pipeline
-from moderator.stages import STAGES
+from moderator.stages import stages
 from runtime.sealing import EVIDENCE, KEY_BYTES, Sealer
 from winnow.finding.v1.finding_batch_pb2 import FindingBatch
 from winnow.ingest.v1.ingest_service_pb2 import IngestHeader
@@ -50,7 +50,7 @@ def parse(report: bytes) -> tuple[Figures, list[bytes]]:
 
 def moderate(batches: list[bytes], scanner_type: str) -> Figures:
     """Judges serialised batches and serialises the verdicts, on one warm pipeline."""
-    pipeline = Pipeline(STAGES)
+    pipeline = Pipeline(stages())
     header = ModerateHeader(report_id=str(_REPORT), scanner_type=scanner_type)
     sealer = Sealer(_KEYS.sealing, _REPORT, EVIDENCE)
 

@@ -160,7 +160,7 @@ def withdraw(
 def export(server: Server = DEFAULT_SERVER) -> None:
     """Write what people decided as labelled records, one JSON object a line.
 
-    A record has the label, the cascade's last verdict with its evidence, and the
+    Decisions that hold now. A record has the label, the cascade's last verdict with its evidence, and the
     finding's clear fields: no value, no text around one.
     """
     from cli.client import connect
@@ -174,16 +174,22 @@ def export(server: Server = DEFAULT_SERVER) -> None:
 
 def _labelled(client: Client) -> Iterator[Json]:
     seen = set()
-    for decision in client.decisions(_MOST_EXPORTED):
-        label = _LABELS.get(decision["outcome"])
-        target = decision["fingerprint"] or decision["finding_id"]
-        # The newest decision on a credential is the one that counts.
-        if label is None or target in seen:
+    for decision in client.decisions(_MOST_EXPORTED, active=True):
+        # The newest decision on a value is the one that counts, whatever it says.
+        target: tuple[str, ...] = (
+            decision["fingerprint"] or decision["finding_id"],
+            decision["scope"],
+        )
+        found = client.finding(decision["finding_id"])
+        finding, detail = found["finding"], found["finding"]["detail"]
+        if decision["scope"] == "place":
+            target = (*target, finding["path"])
+        if target in seen:
             continue
         seen.add(target)
-        found = client.finding(decision["finding_id"])
+        if (label := _LABELS.get(decision["outcome"])) is None:
+            continue
         judged = next((v for v in found["verdicts"] if v["source"] != "human"), None)
-        finding, detail = found["finding"], found["finding"]["detail"]
         yield {
             "label": label,
             "decision_id": decision["decision_id"],

@@ -287,10 +287,14 @@ def _notices(console: Console, notices: list[Json]) -> None:
         console.print(plain(f"  {kind}{about}{count}: {notice['detail']}"))
 
 
+# Columns of ids: to be copied, so that they stay on one line.
+_IDS = frozenset({"decision", "finding", "fingerprint", "report"})
+
+
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column in _IDS)
     return table
 
 

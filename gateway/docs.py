@@ -220,6 +220,9 @@ SUBMIT = _route(
             _JSON: {"schema": {"anyOf": [reference("Envelope"), {"type": ["object", "array"]}]}},
             "application/x-ndjson": _BYTES,
             "application/octet-stream": _BYTES,
+            "application/sarif+json": _BYTES,
+            "application/gzip": _BYTES,
+            "text/csv": _BYTES,
         },
     },
 )

@@ -1,4 +1,4 @@
-"""What a moderation stage is: one file with a `STAGE` of this shape."""
+"""What a moderation stage is: one file in `stages`, with a class of this shape."""
 
 from __future__ import annotations
 

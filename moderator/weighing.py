@@ -51,6 +51,7 @@ class Profile(msgspec.Struct, frozen=True):
     `settled` is the confidence up to which the heuristics alone decide against it.
     """
 
+    name: str
     floor: float
     bars: Mapping[Impact, float]
     hard: float = 0.1
@@ -59,11 +60,18 @@ class Profile(msgspec.Struct, frozen=True):
 
 
 PROFILES: Mapping[str, Profile] = {
-    "strict": Profile(
-        0.2, {"account": 0.4, "service": 0.5, "limited": 0.7}, strict=True, settled=0.0
-    ),
-    "balanced": Profile(0.35, {"account": 0.7, "service": 0.8, "limited": 0.95}),
-    "quiet": Profile(0.6, {"account": 0.85, "service": 0.9, "limited": 0.97}),
+    profile.name: profile
+    for profile in (
+        Profile(
+            "strict",
+            0.2,
+            {"account": 0.4, "service": 0.5, "limited": 0.7},
+            strict=True,
+            settled=0.0,
+        ),
+        Profile("balanced", 0.35, {"account": 0.7, "service": 0.8, "limited": 0.95}),
+        Profile("quiet", 0.6, {"account": 0.85, "service": 0.9, "limited": 0.97}),
+    )
 }
 # From this confidence on the keys to everything are worth a look.
 _WORTH_A_LOOK = 0.4

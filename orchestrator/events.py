@@ -1,6 +1,6 @@
 """The events of a report's life: names, payload shapes, envelopes.
 
-Payloads carry ids and counts only.
+Payloads carry ids, counts, digests, and who decided: never a finding's text.
 """
 
 from __future__ import annotations

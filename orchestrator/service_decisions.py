@@ -27,7 +27,7 @@ from winnow.report.v1.decision_pb2 import Decision, DecisionOutcome, DecisionSco
 
 _PAGE = 50
 _SAMPLE = 20
-_AT_ONCE = 10_000  # decisions of one call
+_AT_ONCE = 10_000  # findings that one call may match
 _TICK_SECONDS = 30.0
 _MAX_REASON = 512
 _FINDING = DecisionScope.DECISION_SCOPE_FINDING
@@ -248,7 +248,8 @@ def _scoped(found: Target, given: Given) -> Target:
         scope = _FINDING
     elif scope == DecisionScope.DECISION_SCOPE_UNSPECIFIED:
         length = _LENGTH.search(found.preview)
-        short = length is not None and int(length[1]) < _LONG_VALUE
+        # Of a digest nobody knows how long the value is.
+        short = length is None or int(length[1]) < _LONG_VALUE
         cleared = given.outcome != DecisionOutcome.DECISION_OUTCOME_TRUE_POSITIVE
         scope = (
             DecisionScope.DECISION_SCOPE_PLACE

@@ -349,10 +349,14 @@ def _put_verdicts(
         )
         .scalar_subquery()
     )
+    # Several may reach one finding: the newest has the last word.
+    nth = func.row_number().over(
+        partition_by=(findings.c.report_id, findings.c.ordinal), order_by=decisions.c.decision_id
+    )
     row: Select[Any] = select(
         findings.c.report_id,
         findings.c.ordinal,
-        following,
+        following + nth - 1,
         findings.c.tenant_id,
         decisions.c.risk,
         literal(VerdictSource.VERDICT_SOURCE_HUMAN),

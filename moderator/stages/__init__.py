@@ -15,6 +15,3 @@ def stages(profile: str = "balanced") -> tuple[Stage, ...]:
     chosen = PROFILES[profile]
     first = Heuristics(pack(), chosen)
     return first, Learned(first, chosen)
-
-
-STAGES = stages()

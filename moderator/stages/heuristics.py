@@ -112,7 +112,7 @@ class Heuristics:
         self._pack = rules
         self._profile = profile
         self._signals = rules.signals
-        self.inputs = {"rules": rules.digest}
+        self.inputs = {"rules": rules.digest, "profile": profile.name}
         self._of_status = {
             (field, number): (rules.signals[f"{field}.{word}"],)
             for field, words in (("validity", _VALIDITY), ("triage", _TRIAGE))

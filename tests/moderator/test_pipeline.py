@@ -9,7 +9,6 @@ import pytest
 
 from moderator.pipeline import Pipeline
 from moderator.stage import Observation, Opinion, Subject
-from moderator.stages import STAGES
 from runtime.errors import WinnowError
 from runtime.sealing import EVIDENCE, Sealer
 from tests.moderator.subjects import HEADER, drawn, finding
@@ -21,6 +20,8 @@ from winnow.finding.v1.verdict_pb2 import (
     VERDICT_SOURCE_HEURISTIC,
     VERDICT_SOURCE_ML,
 )
+
+STAGES = stages()
 
 
 @pytest.fixture
@@ -92,7 +93,7 @@ def test_later_stages_are_asked_about_doubt_only(sealer: Sealer) -> None:
     assert doubtful.source == VERDICT_SOURCE_ML
     assert [seen.stage for seen in doubtful.evidence][:2] == ["fixed", "heuristics"]
     assert clear.decided_by == "heuristics/1"
-    assert set(verdicts.inputs) == {"rules", "model"}
+    assert set(verdicts.inputs) == {"rules", "model", "profile"}
 
 
 def test_an_abstaining_stage_changes_nothing(sealer: Sealer) -> None:

@@ -194,6 +194,21 @@ async def test_a_short_value_is_cleared_at_its_path_only(
     assert [d.decision_id for d in active] == [wide.decision.decision_id]
 
 
+async def test_a_new_report_takes_over_a_wide_and_a_narrow_decision(alone: Asker) -> None:
+    """Both hold; on what both reach the newer one stands, and then the other one again."""
+    weak = "made" + "-up8"
+    stored = await alone.submit(report(1, secret=weak, File="tests/a.py"))
+    [one] = await findings(alone, stored.report_id)
+    await decide(alone, one.id, ruling(TRUE))
+    narrow = (await decide(alone, one.id, ruling(FALSE))).decision
+    later = await alone.submit(report(2, secret=weak, File="tests/a.py"))
+    [again] = await findings(alone, later.report_id)
+    assert (again.source, again.risk) == (HUMAN, Risk.RISK_LOW)
+    await alone.WithdrawDecision(WithdrawDecisionRequest(decision_id=narrow.decision_id))
+    [again] = await findings(alone, later.report_id)
+    assert (again.source, again.risk) == (HUMAN, Risk.RISK_HIGH)
+
+
 async def test_a_redacted_finding_is_decided_by_itself(alone: Asker) -> None:
     stored = await alone.submit(report(1, 2, secret="REDACTED"))
     [one, other] = await findings(alone, stored.report_id)

@@ -186,7 +186,8 @@ class Verdict(_message.Message):
     @_builtins.property
     def inputs(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Digests of what the decision was made from, by name ("rules", "model",
-        "prompt", "policy" …) as "sha256:<hex>"; added to the batch's inputs.
+        "prompt", "policy" …) as "sha256:<hex>", and names of what was chosen
+        ("profile", "llm_model"); added to the batch's inputs.
         """
 
     @_builtins.property

@@ -54,8 +54,8 @@ class _DecisionScopeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Decisio
     DESCRIPTOR: _descriptor.EnumDescriptor
     DECISION_SCOPE_UNSPECIFIED: _DecisionScope.ValueType  # 0
     """FINDING where the finding has no fingerprint of its value. Otherwise
-    CREDENTIAL, but for short values (under 12 characters) that are cleared:
-    many people have the same weak password, so that only PLACE is cleared.
+    CREDENTIAL, but for values under 12 characters, or of unknown length, that are
+    cleared: many people have the same weak password, so that only PLACE is.
     """
     DECISION_SCOPE_CREDENTIAL: _DecisionScope.ValueType  # 1
     """Every finding of the same value, in every report, now and later."""
@@ -69,8 +69,8 @@ class DecisionScope(_DecisionScope, metaclass=_DecisionScopeEnumTypeWrapper):
 
 DECISION_SCOPE_UNSPECIFIED: DecisionScope.ValueType  # 0
 """FINDING where the finding has no fingerprint of its value. Otherwise
-CREDENTIAL, but for short values (under 12 characters) that are cleared:
-many people have the same weak password, so that only PLACE is cleared.
+CREDENTIAL, but for values under 12 characters, or of unknown length, that are
+cleared: many people have the same weak password, so that only PLACE is.
 """
 DECISION_SCOPE_CREDENTIAL: DecisionScope.ValueType  # 1
 """Every finding of the same value, in every report, now and later."""
