@@ -9,6 +9,7 @@ import pytest
 
 from moderator.pipeline import Pipeline
 from moderator.stage import Observation, Opinion, Subject
+from moderator.stages import stages
 from runtime.errors import WinnowError
 from runtime.sealing import EVIDENCE, Sealer
 from tests.moderator.subjects import HEADER, drawn, finding
