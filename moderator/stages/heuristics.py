@@ -77,7 +77,7 @@ _NOT_DECODED = ("", "PLAIN")
 _MAX_OBSERVATIONS = 6
 _PATHS = 16384
 _RULES = 4096
-_OPINIONS = 16384
+_OPINIONS = 8192
 # Confidence at which no later stage is asked.
 _SURE_REAL = 0.99
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 
 from moderator import model
 from moderator.features import TEXTS, Extractor
@@ -23,7 +23,7 @@ from winnow.finding.v1.verdict_pb2 import VERDICT_SOURCE_ML
 
 # A family of fewer findings than this has no curve to trust.
 _SUPPORT = 100
-_MAX_OPINIONS = 16384
+_MAX_OPINIONS = 8192
 # What a text must add, in log-odds, to be named.
 _TELLS = 0.5
 _MAX_TEXTS = 3
@@ -110,17 +110,18 @@ class Learned:
         curves = self._model.card.curves
         tells = (texts / _TELLS).astype(int)
         return [
-            self._opinion(one, _probability(curves.get(family(reading, one)), margin), tuple(tell))
+            self._opinion(
+                one, _probability(curves.get(family(reading, one)), margin), _texts(tuple(tell))
+            )
             for reading, one, margin, tell in zip(
                 readings, weighed, margins.tolist(), tells.tolist(), strict=True
             )
         ]
 
     def _compose(
-        self, weighed: Weighed, confidence: float | None, tells: tuple[int, ...]
+        self, weighed: Weighed, confidence: float | None, seen: tuple[Observation, ...]
     ) -> Opinion:
         """The same for the same clues, probability and (coarse) weights of the texts."""
-        seen = _texts(tells)
         if confidence is None:
             return Opinion(
                 risk=weighed.risk,
@@ -159,14 +160,15 @@ _NO_SUPPORT = Observation(
 def _texts(tells: tuple[int, ...]) -> tuple[Observation, ...]:
     """The texts that weigh most, with their weights."""
     weights = sorted(zip(tells, TEXTS, strict=True), key=lambda pair: -abs(pair[0]))
-    return tuple(
-        Observation(
-            f"ml.{text}",
-            text,
-            weight * _TELLS,
-            f"{_SAYS[text]} {'speaks' if text != 'value' else 'speak'} "
-            f"{'for' if weight > 0 else 'against'} it",
-        )
-        for weight, text in weights[:_MAX_TEXTS]
-        if weight
+    return tuple(_told(text, weight) for weight, text in weights[:_MAX_TEXTS] if weight)
+
+
+@cache  # compared by identity, and of few different weights
+def _told(text: str, weight: int) -> Observation:
+    speaks = "speaks" if text != "value" else "speak"
+    return Observation(
+        f"ml.{text}",
+        text,
+        weight * _TELLS,
+        f"{_SAYS[text]} {speaks} {'for' if weight > 0 else 'against'} it",
     )
