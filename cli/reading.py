@@ -62,14 +62,15 @@ def parse(
 
     with reporting_errors(), opened(file) as data:
         try:
-            answer = _read(data, scanner)
+            # A table needs no more than it shows; JSON holds everything.
+            answer = _read(data, scanner, limit if output is ListFormat.TABLE else 0)
         except WinnowError as error:
             complain(f"{file}: {error.message} ({error.reason})")
             raise typer.Exit(ERROR) from None
     if output is ListFormat.JSON:
         print(dump(answer))
     else:
-        render.reading(console(), answer, "stdin" if file == "-" else file, limit)
+        render.reading(console(), answer, "stdin" if file == "-" else file)
     if answer["records"]["rejected"]:
         raise typer.Exit(1)
 
@@ -79,7 +80,8 @@ def _chunks(data: BinaryIO) -> Iterator[bytes]:
         yield chunk
 
 
-def _read(data: BinaryIO, scanner: str) -> Json:
+def _read(data: BinaryIO, scanner: str, most: int) -> Json:
+    """What is read, with up to `most` findings and rejected records; 0 for all."""
     from gateway.translate import to_json
     from ingestor.parsing import IngestKeys, read_report
     from runtime.clock import uuid7
@@ -90,18 +92,23 @@ def _read(data: BinaryIO, scanner: str) -> Json:
     answer: Json = {"findings": [], "rejected": []}
     rules: Counter[str] = Counter()
     for response in read_report(_chunks(data), header, keys):
-        _add(answer, rules, response, to_json)
-    answer["rules"] = dict(rules.most_common())
+        _add(answer, rules, response, to_json, most)
+    if not most:
+        answer["rules"] = dict(rules.most_common())
     return answer
 
 
-def _add(answer: Json, rules: Counter[str], response: IngestResponse, to_json: Any) -> None:
+def _add(
+    answer: Json, rules: Counter[str], response: IngestResponse, to_json: Any, most: int
+) -> None:
     match response.WhichOneof("payload"):
         case "format":
             answer["format"] = to_json(response.format)
         case "batch":
             for finding in response.batch.findings:
                 rules[finding.rule_id] += 1
+                if most and len(answer["findings"]) >= most:
+                    continue
                 # Sealed with a key that nobody has, and fingerprints that nothing meets.
                 for field in (
                     "sealed_evidence",
@@ -112,7 +119,10 @@ def _add(answer: Json, rules: Counter[str], response: IngestResponse, to_json: A
                     finding.ClearField(field)
                 answer["findings"].append(to_json(finding))
         case "rejected":
-            answer["rejected"] += [to_json(one) for one in response.rejected.rejected]
+            some = response.rejected.rejected
+            if most:
+                some = some[: max(most - len(answer["rejected"]), 0)]
+            answer["rejected"] += [to_json(one) for one in some]
         case "summary":
             summary = to_json(response.summary)
             answer["notices"] = summary.pop("notices")

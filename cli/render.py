@@ -214,16 +214,16 @@ def formats(console: Console, answers: list[Json]) -> None:
     console.print(table)
 
 
-def reading(console: Console, answer: Json, name: str, limit: int) -> None:
+def reading(console: Console, answer: Json, name: str) -> None:
     """What was read of a report that was judged by nobody.
 
     Args:
         console: where to.
-        answer: as `winnow parse --format json` writes it.
+        answer: as `winnow parse --format json` writes it, with as many findings and
+            rejected records as are to be shown.
         name: what the user knows the report by.
-        limit: findings and rejected records at most; 0 for all.
     """
-    found = answer["findings"][:limit] if limit else answer["findings"]
+    found, records = answer["findings"], answer["records"]
     if found:
         table = _table("record", "where", "rule", "value", "kind")
         for finding in found:
@@ -235,13 +235,11 @@ def reading(console: Console, answer: Json, name: str, limit: int) -> None:
                 plain(str(finding["kind"])),
             )
         console.print(table)
-    if len(found) < len(answer["findings"]):
-        console.print(
-            plain(f"… and {len(answer['findings']) - len(found)} more (--limit 0 shows all)")
-        )
+    if len(found) < records["findings"]:
+        console.print(plain(f"… and {records['findings'] - len(found)} more (--limit 0 shows all)"))
     if answer["rejected"]:
-        rejected(console, answer["rejected"][:limit] if limit else answer["rejected"])
-    form, records = answer["format"], answer["records"]
+        rejected(console, answer["rejected"])
+    form = answer["format"]
     told = [
         form["scanner_type"] or "no scanner named",
         form["dialect"],

@@ -44,6 +44,8 @@ WRAPPER = re.compile(
     rb'\s*,\s*)*"findings"\s*:\s*(?:\[|null)'
 )
 
+NOTHING_KNOWN = "holds nothing that the format has there"
+
 
 # Reads what stands at the position.
 Handler = Callable[[], Iterator[Record | Rejected]]
@@ -143,7 +145,8 @@ class Source(Reader):
     def walk(
         self, handlers: Mapping[str, Handler], known: Container[str] = (), path: str = ""
     ) -> Iterator[Record | Rejected]:
-        """Walks the object at the position, member by member.
+        """Walks the object at the position, member by member. One that has members,
+        but none that is named here, is rejected: it is something else.
 
         Args:
             handlers: what reads the value of a member, by its name; called with
@@ -154,26 +157,36 @@ class Source(Reader):
         Raises:
             Malformed: the object does not go on or end as one.
         """
+        at_byte, recognised, strange = self.offset(), False, False
         for name in self.members():
             handler = handlers.get(name)
             if handler is not None:
+                recognised = True
                 yield from handler()
                 continue
-            if name not in known:
+            if name in known:
+                recognised = True
+            else:
+                strange = True
                 self.notices.unknown(f"{path}.{name}" if path else name)
             self.skip()
+        if strange and not recognised:
+            yield reject("NOT_A_RECORD", NOTHING_KNOWN, path, at_byte)
 
     def documents(self, read: Handler) -> Iterator[Record | Rejected]:
-        """Reads the report's objects one after another, each with `read`.
+        """Reads the report's objects one after another, each with `read`; also those
+        in an array, as `jq -s` makes it of several reports.
 
         Raises:
             Malformed: something else stands between them.
         """
-        self.shape = "object"
         while byte := self.peek():
-            if byte != b"{":
-                raise Malformed(self.offset())
-            yield from read()
+            self.shape = self.shape or ("array" if byte == b"[" else "object")
+            for _ in self.items() if byte == b"[" else (None,):
+                if self.peek() != b"{":
+                    raise Malformed(self.offset())
+                yield from read()
+            self.whole = True
 
     def rows(self, delimiter: str = ",") -> Iterator[dict[str, str] | Rejected]:
         """The rows of a CSV report (RFC 4180) by the names of its first row;

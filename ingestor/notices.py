@@ -18,7 +18,7 @@ WITHHELD = "(withheld)"
 # A name as programmers give it. Names come from the report: what looks drawn at
 # random, or is anything but a name, is counted and not repeated.
 _NAME = re.compile(r"[A-Za-z_@$][A-Za-z0-9_@$/-]{0,47}")
-_DRAWN = re.compile(r"\d(?:.*\d){4}|[A-Za-z0-9]{33}")
+_DRAWN = re.compile(r"\d(?:.*\d){4}|(?:\d+\D+){3}|[A-Za-z0-9]{33}")
 _STEP = re.compile(r"\[\]|[^.\[\]]+")
 
 _SAYS = {

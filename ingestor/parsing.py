@@ -29,30 +29,40 @@ __all__ = ["IngestKeys", "read_report"]
 
 _REJECTED_AT_ONCE = 256
 _LEAST_CONFIDENCE = 0.5
-_EMPTY = re.compile(rb'\s*(?:null|\[\s*\]|\{\s*"findings"\s*:\s*(?:\[\s*\]|null)\s*\})?\s*\Z')
+# Several empty arrays are empty pages, one within the other as well (`gh api --slurp`).
+_EMPTY = re.compile(
+    rb"\s*+(?:null|\[\s*\](?:\s*\[\s*\])*+|\[\s*(?:\[\s*\][\s,]*+)+\]"
+    rb'|\{\s*"findings"\s*:\s*(?:\[\s*\]|null)\s*\})?+\s*\Z'
+)
 
 # What TruffleHog writes beside its findings, when both streams go into one file:
 # its banner, log objects, log lines.
 _ONLY_LOG_LINES = re.compile(
-    rb'(?:\s*(?:\{\s*"(?:level|ts|time|timestamp|msg)"|[^\n{\[]*TruffleHog\. Unearth your secrets'
+    rb'(?:\s*+(?:\{\s*"(?:level|ts|time|timestamp|msg)"|[^\n{\[]*TruffleHog\. Unearth your secrets'
     rb"|\d{4}-\d\d-\d\dT\S+\s+(?:info|warn|error|debug))[^\n]*(?:\n|\Z))+\s*\Z"
 )
+
+# What may hold a record that is longer than what is looked at first.
+_JSON = re.compile(rb'\s*(?:\{\s*"|\[\s*[{\[])')
 
 # Confidences closer than this do not tell two formats apart.
 _TOO_CLOSE = 0.1
 
-# What is no JSON and no CSV, by its first bytes (of the expanded report).
-_OTHER_CONTENT: tuple[tuple[re.Pattern[bytes], str], ...] = (
-    (re.compile(rb"\s*<(?:!doctype\s+html|html)", re.IGNORECASE), "an HTML page"),
-    (re.compile(rb"\s*<[?!a-zA-Z]"), "XML"),
+# What holds no report in the clear, by its first bytes (of the expanded report).
+_PACKED: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (re.compile(rb"PK\x03\x04"), "a zip archive"),
     (re.compile(rb"%PDF-"), "a PDF document"),
     (
         re.compile(rb"(?:BZh[1-9]|\xfd7zXZ|\x28\xb5\x2f\xfd)"),
         "compressed in a way that is not read",
     ),
+)
+# What is said of content in which no report was recognised.
+_OTHER_CONTENT: tuple[tuple[re.Pattern[bytes], str], ...] = (
+    (re.compile(rb"\s*<(?:!doctype\s+html|html)", re.IGNORECASE), "an HTML page"),
+    (re.compile(rb"\s*<[?!a-zA-Z]"), "XML"),
     (re.compile(rb"version: 2\s+fingerprint_algorithm: kingfisher"), "a Kingfisher baseline"),
-    (re.compile(rb"findings\[\d+\]"), "TOON"),
+    (re.compile(rb"findings\[\d+\]|schema: kingfisher\.toon"), "TOON"),
 )
 
 
@@ -97,7 +107,12 @@ def read_report(
     run = _Run(header, keys, source.notices)
     try:
         head = source.head()
+        if packed := _named(head, _PACKED):
+            raise _format_unknown(f"the content is {packed}")
         parser, confidence = _recognise(head, header.report_format.casefold(), declared)
+        while parser is None and _JSON.match(head) and source.widen():
+            head = source.head()
+            parser, confidence = _recognise(head, header.report_format.casefold(), declared)
         if parser is None:
             detected = _without_parser(head, declared)
             source.drain()
@@ -134,11 +149,15 @@ def read_report(
             yield IngestResponse(format=detected)
             yield from run.responses(records)
     except Malformed as damage:
+        what = (
+            f"its gzip stream is cut or damaged behind byte {damage.at_byte} of its content"
+            if damage.compressed
+            else f"what begins at byte {damage.at_byte} does not end, or goes on as no JSON does"
+        )
         raise WinnowError(
             "REPORT_MALFORMED",
-            f"the report is damaged: what begins at byte {damage.at_byte} does not end, or goes "
-            f"on as no JSON does ({run.records_read} records were read before it); send the "
-            "whole report as the scanner wrote it",
+            f"the report is damaged: {what} ({run.records_read} records were read before it); "
+            "send the whole report as the scanner wrote it",
             report_id=header.report_id,
             at_byte=str(damage.at_byte),
             records_read=str(run.records_read),
@@ -248,16 +267,19 @@ def _recognise(head: bytes, name: str, declared: str) -> tuple[Parser | None, fl
     )
 
 
+def _named(head: bytes, known: tuple[tuple[re.Pattern[bytes], str], ...]) -> str:
+    """What the content is, of what is known; empty if it is none of that."""
+    return next((title for signs, title in known if signs.match(head)), "")
+
+
 def _without_parser(head: bytes, declared: str) -> DetectedFormat:
     """What an empty report is; anything else that nobody recognises is an error."""
     parser = _known(declared)
     if declared and parser is None:
         raise _scanner_unknown()
-    if len(head) == HEAD or not (_EMPTY.match(head) or (parser and _ONLY_LOG_LINES.match(head))):
-        what = next((title for signs, title in _OTHER_CONTENT if signs.match(head)), "")
-        raise _format_unknown(
-            f"the content is {what}" if what else "the content is no report that this build reads"
-        )
+    if len(head) >= HEAD or not (_EMPTY.match(head) or (parser and _ONLY_LOG_LINES.match(head))):
+        what = _named(head, _OTHER_CONTENT)
+        raise _format_unknown(f"the content is {what or 'no report that this build reads'}")
     return DetectedFormat(
         scanner_type=parser.id if parser else "",
         parser=parser.label if parser else "",

@@ -11,6 +11,7 @@ import re
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
+from hashlib import md5, sha1, sha256, sha512
 from typing import Any, NamedTuple
 
 from ingestor.fingerprint import Fingerprints, canonical_value, normal_path, value_digest
@@ -38,6 +39,9 @@ _OVERHEAD = 320  # bytes of a finding beside its texts and its seal
 _UNSEEN = re.compile(
     "[\x00-\x1f\x7f-\x9f\ud800-\udfff\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]"
 )
+# What may be an unkeyed digest in hex: for a weak value that is the value.
+_HEX = re.compile(r"[0-9A-Fa-f]{32,}")
+_DIGESTS = {32: md5, 40: sha1, 64: sha256, 128: sha512}  # by their hex digits
 _SPACED_DATE = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:\.\d+)? ?([+-]\d\d):?(\d\d)")
 
 
@@ -132,7 +136,8 @@ class Protector:
 
     def add(self, record: Record, ordinal: int) -> None:
         """Seals and masks one record; it appears in the next `take`."""
-        value = record.value = canonical_value(record.value) if record.value else ""
+        written = record.value
+        value = record.value = canonical_value(written) if written else ""
         secrets = record.secrets
         if secrets:
             bare = [canonical_value(secret) for secret in secrets]
@@ -167,6 +172,8 @@ class Protector:
             record.metadata = {"places": str(1 + len(record.more_places)), **record.metadata}
             record.more_places = record.more_places[:_MAX_PLACES]
         text = self._clear_text(record)
+        if value and (runs := _HEX.findall(text)):
+            secrets = (*secrets, *_digests(set(runs), {written, value}))
         odd = (
             not text.isprintable()
             or (value and _repeats(text, value))
@@ -238,6 +245,23 @@ class Protector:
         if record.more_places:
             text = f"{text} {' '.join([place[0] for place in record.more_places])}"
         return text
+
+
+def _digests(runs: set[str], values: set[str]) -> list[str]:
+    """The unkeyed digests of values that stand in runs of hex digits, as written."""
+    found = []
+    for run in runs:
+        size = len(run)
+        # Most are commits: only of a run that is none's length may a part be one.
+        sizes = [size] if size in _DIGESTS else [part for part in _DIGESTS if part < size]
+        for value in values if sizes else ():
+            data = value.encode("utf-8", "surrogatepass")
+            for part in sizes:
+                digest = _DIGESTS[part](data, usedforsecurity=False).hexdigest()
+                at = run.lower().find(digest)
+                if at >= 0:
+                    found.append(run[at : at + part])
+    return found
 
 
 def _repeats(text: str, secret: str) -> bool:

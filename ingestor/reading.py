@@ -22,10 +22,20 @@ from winnow.ingest.v1.rejected_pb2 import Rejected
 
 MAX_RECORD = 8 << 20  # bytes
 _TOO_LARGE = f"larger than {MAX_RECORD >> 20} MiB"
-HEAD = 64 << 10  # bytes that detection looks at
+HEAD = 64 << 10  # bytes that detection looks at first
+_WIDEST_HEAD = MAX_RECORD + HEAD  # and at most: a first record may be as long as a file
 BLOCK = 256 << 10
 MAX_EXPANDED = 4 << 30  # bytes of a compressed report
 _GZIP = b"\x1f\x8b"
+# How UTF-16 begins.
+_UTF16 = {
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+    b"[\0": "utf-16-le",
+    b"{\0": "utf-16-le",
+    b"\0[\0": "utf-16-be",
+    b"\0{\0": "utf-16-be",
+}
 
 _WINDOW = 4 << 10  # bytes of a damaged record that are looked at first
 # Damaged records that are given every chance of ending. In a report of many,
@@ -47,12 +57,15 @@ class Malformed(Exception):
     Args:
         at_byte: where the damaged part begins.
         one_line: whether it goes on to the report's end without a line break.
+        compressed: whether it is the compression that is damaged; `at_byte` then
+            is how far the report could be expanded.
     """
 
-    def __init__(self, at_byte: int, one_line: bool = False) -> None:
+    def __init__(self, at_byte: int, one_line: bool = False, compressed: bool = False) -> None:
         super().__init__("malformed")
         self.at_byte = at_byte
         self.one_line = one_line
+        self.compressed = compressed
 
 
 def expanded(chunks: Iterable[bytes], most: int) -> Iterator[bytes]:
@@ -83,7 +96,7 @@ def expanded(chunks: Iterable[bytes], most: int) -> Iterator[bytes]:
             try:
                 data = stream.decompress(chunk, BLOCK)
             except zlib.error:
-                raise Malformed(at_byte) from None
+                raise Malformed(at_byte, compressed=True) from None
             size += len(data)
             if size > most:
                 raise WinnowError(
@@ -100,12 +113,12 @@ def expanded(chunks: Iterable[bytes], most: int) -> Iterator[bytes]:
                     stream = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
         at_byte = size
     if not stream.eof:
-        raise Malformed(size)
+        raise Malformed(size, compressed=True)
 
 
 def utf8(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The report's bytes as UTF-8 without a byte order mark; UTF-16 that begins
-    with one is recoded.
+    """The report's bytes as UTF-8 without a byte order mark; UTF-16 is recoded, with
+    or without one: no other JSON has NULs beside its first bracket (RFC 4627, 3).
     """
     rest = iter(chunks)
     head = b""
@@ -113,10 +126,11 @@ def utf8(chunks: Iterable[bytes]) -> Iterator[bytes]:
         head += chunk
         if len(head) >= 3:
             break
+    encoding = next((name for mark, name in _UTF16.items() if head.startswith(mark)), "")
     if head.startswith(codecs.BOM_UTF8):
         yield head[3:]
-    elif head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        decode = codecs.getincrementaldecoder("utf-16")("replace").decode
+    elif encoding:
+        decode = codecs.getincrementaldecoder(encoding)("replace").decode
         yield decode(head).encode()
         for chunk in rest:
             yield decode(chunk).encode()
@@ -139,6 +153,7 @@ class Reader:
         self._pos = 0
         self._base = 0  # offset of the buffer's first byte
         self._ended = False
+        self._head = HEAD
         self._damaged = 0  # records so far that did not end
         self.whole = False  # an object or table was read to its end
 
@@ -172,9 +187,16 @@ class Reader:
         return self._base + self._pos
 
     def head(self) -> bytes:
-        """The unread bytes' first 64 KiB, or all of them."""
-        self._fill(HEAD)
-        return self._buffer[self._pos : self._pos + HEAD]
+        """The unread bytes' first 64 KiB (more after `widen`), or all of them."""
+        self._fill(self._head)
+        return self._buffer[self._pos : self._pos + self._head]
+
+    def widen(self) -> bool:
+        """Makes `head` larger; False if it already is the whole report, or may not be."""
+        if self._head == _WIDEST_HEAD or len(self.head()) < self._head:
+            return False
+        self._head = min(self._head << 4, _WIDEST_HEAD)
+        return True
 
     def drain(self) -> None:
         """Reads to the end, so that every byte is counted."""

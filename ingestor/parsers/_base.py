@@ -63,6 +63,7 @@ class Parser:
 
 
 _KEY = re.compile(rb'(?<!\\)"([\w$.-]{1,64})"\s*:')
+_MOST_KEYS = 1 << 14
 
 
 @lru_cache(maxsize=2)  # every parser asks about the same head
@@ -70,7 +71,12 @@ def unescaped_keys(head: bytes) -> frozenset[bytes]:
     """Names that stand as members of JSON objects. In a string's content the
     quotes are escaped, so a report quoted inside another one does not count.
     """
-    return frozenset(_KEY.findall(head))
+    names: set[bytes] = set()
+    for match in _KEY.finditer(head):
+        names.add(match[1])
+        if len(names) == _MOST_KEYS:
+            break
+    return frozenset(names)
 
 
 def signs(names: Iterable[bytes]) -> re.Pattern[bytes]:

@@ -63,6 +63,9 @@ class Flag(Exact):
 class Scanner(Exact):
     id: str | None = None
     name: Any = None
+    vendor: Any = None
+    url: Any = None
+    version: Any = None
 
 
 class Vulnerability(Exact):
@@ -75,7 +78,8 @@ class Vulnerability(Exact):
     description: str | None = None
     severity: str | None = None
     confidence: str | None = None
-    raw_source_code_extract: str | None = None
+    raw_source_code_extract: str | list[str] | None = None  # lines: Semgrep's exporter
+    commit: Commit | None = None  # there as well
     scanner: Scanner | None = None
     solution: str | None = None
     flags: list[Flag] | None = None

@@ -10,12 +10,13 @@ from typing import Any
 import msgspec
 
 from ingestor.dialect import Dialect
-from ingestor.framing import Source
+from ingestor.framing import NOTHING_KNOWN, Source
 from ingestor.parsers._words import elements
 from ingestor.records import Record, reject
 from winnow.ingest.v1.rejected_pb2 import Rejected
 
 _MAX_HELD = 16 << 20  # bytes of records before what concerns them
+_HELD_ITEM = 256  # bytes that holding a record takes beside its own
 
 # The group's own members, by name.
 Group = dict[str, Any]
@@ -30,7 +31,8 @@ def grouped(
     known: Container[str] = (),
     path: str = "",
 ) -> Iterator[Record | Rejected]:
-    """The records in the lists of the object at the position.
+    """The records in the lists of the object at the position. One that has members,
+    but none that is named here, is rejected: it is something else.
 
     Records that stand before what concerns them are held until that is known,
     up to 16 MiB; beyond it they are read with what is known by then.
@@ -62,8 +64,14 @@ def grouped(
                 yield item
         held.clear()
 
+    began, recognised, strange = source.offset(), False, False
     for name in source.members():
         where = f"{path}.{name}" if path else name
+        if name in own or name in lists or name in known:
+            recognised = True
+        else:
+            strange = True
+            source.notices.unknown(where)
         if name in own:
             group[name] = plain(source)
             missing.discard(name)
@@ -76,15 +84,15 @@ def grouped(
                         yield item
                     continue
                 held.append((name, raw, source.at_byte()))
-                size += 0 if isinstance(raw, Rejected) else len(raw)
+                size += _HELD_ITEM + (0 if isinstance(raw, Rejected) else len(raw))
                 if size > _MAX_HELD:
                     missing.clear()
                     yield from release()
         else:
-            if name not in known:
-                source.notices.unknown(where)
             source.skip()
     yield from release()
+    if strange and not recognised:
+        yield reject("NOT_A_RECORD", NOTHING_KNOWN, path, began)
 
 
 def groups(

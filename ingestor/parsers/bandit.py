@@ -114,5 +114,5 @@ PARSER = Parser(
     parse=_parse,
     versions="1.x",
     kinds=(pb.FINDING_KIND_CODE, pb.FINDING_KIND_POSSIBLE_SECRET),
-    notes="B105, B106 and B107 are possible secrets, all other tests weaknesses of code.",
+    notes="B105, B106 and B107 find possible secrets, all other tests weaknesses of code.",
 )

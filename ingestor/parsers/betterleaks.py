@@ -34,7 +34,7 @@ PARSER = Parser(
     sniff=_sniff,
     parse=_parse,
     versions="1, and 2 as of 2.0.0-rc.4",
-    notes="Its CSV, and JSON of 1 without attributes or checks, is gitleaks' own shape and read "
-    "as that.",
+    notes="Its CSV, and JSON of 1 that has neither attributes nor checks, have gitleaks' own "
+    "shape and are read as that; betterleaks may be declared all the same.",
     writes=("gitleaks",),
 )

@@ -125,7 +125,7 @@ PARSER = Parser(
     sniff=_sniff,
     parse=_parse,
     versions="0.12 to 1.5",
-    notes="Baselines hold digests (SHA-1), no values: findings are joined with other tools' by "
-    "them, but for private keys, of which only the header is hashed. Audited entries keep their "
-    "label.",
+    notes="A baseline holds digests (SHA-1) and no values. By them its findings meet those of "
+    "other tools, except where only a key's first line or a token's prefix was hashed. Audited "
+    "entries keep their label, as triage.",
 )

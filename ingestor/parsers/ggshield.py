@@ -36,6 +36,26 @@ class _Held(NamedTuple):
     path: str
 
 
+class _Waiting:
+    """Incidents that stand before what concerns them, as many as may be held."""
+
+    def __init__(self) -> None:
+        self._held: list[_Held] = []
+        self._size = 0
+
+    @property
+    def full(self) -> bool:
+        return self._size > _MAX_HELD
+
+    def add(self, one: _Held) -> None:
+        self._held.append(one)
+        self._size += _HELD_ITEM + (0 if isinstance(one.raw, Rejected) else len(one.raw))
+
+    def take(self) -> list[_Held]:
+        held, self._held, self._size = self._held, [], 0
+        return held
+
+
 _DIALECT = Dialect(Incident, expected=("validity",))
 _TEXT = msgspec.json.Decoder(str)
 _EXTRA = msgspec.json.Decoder(_Extra)
@@ -52,6 +72,8 @@ _KNOWN = frozenset(
     )
 )
 _DEEPEST = 16  # scans within each other
+_MAX_HELD = 4 << 20  # bytes that wait, of a file and of each of these scans
+_HELD_ITEM = 256  # bytes that holding an incident takes beside its own
 
 
 def _sniff(head: bytes, _name: str) -> float:
@@ -76,26 +98,29 @@ def _date(extra: _Extra | None) -> str:
         return said
 
 
-def _entity(source: Source) -> list[_Held]:
+def _entity(source: Source) -> Iterator[_Held]:
     """The incidents of one file."""
-    path, raws = "", []
+    path, waiting = "", _Waiting()
     for name in source.members():
         if name == "filename":
             path = _text(source)
         elif name in _INCIDENTS and source.peek() == b"[":
-            raws = [(raw, source.at_byte()) for raw in source.elements()]
+            for raw in source.elements():
+                waiting.add(_Held(raw, source.at_byte(), ""))
+                if path or waiting.full:
+                    yield from (one._replace(path=path) for one in waiting.take())
         else:
             if name not in _KNOWN:
                 source.notices.unknown(f"{_ENTITIES[0]}[].{name}")
             source.skip()
-    return [_Held(raw, at_byte, path) for raw, at_byte in raws]
+    yield from (one._replace(path=path) for one in waiting.take())
 
 
 class _Scan:
     """A scan, or one within it: a commit, a document.
 
     What a scan says of itself may stand behind its incidents. Those of a scan
-    within another one wait for it.
+    within another one wait for it, as far as there is room.
     """
 
     def __init__(self, source: Source, depth: int = 0) -> None:
@@ -104,7 +129,7 @@ class _Scan:
 
     def read(self) -> Iterator[Record | Rejected]:
         source = self._source
-        waiting: list[_Held] = []
+        waiting = _Waiting()
 
         def about(name: str) -> Handler:
             def handler() -> Iterator[Record | Rejected]:
@@ -119,10 +144,10 @@ class _Scan:
 
         def entities() -> Iterator[Record | Rejected]:
             for _ in self._objects():
-                if self._depth:
-                    waiting.extend(_entity(source))
-                else:
-                    yield from self._records(_entity(source))
+                for one in _entity(source):
+                    waiting.add(one)
+                    if not self._depth or waiting.full:
+                        yield from self._records(waiting.take())
 
         def scans() -> Iterator[Record | Rejected]:
             for _ in self._objects():
@@ -142,7 +167,7 @@ class _Scan:
             **dict.fromkeys(_ENTITIES, entities),
         }
         yield from source.walk(handlers, _KNOWN, "scans[]" if self._depth else "")
-        yield from self._records(waiting)
+        yield from self._records(waiting.take())
 
     def _objects(self) -> Iterator[None]:
         """The objects of the array at the position; nothing else belongs there."""

@@ -15,6 +15,7 @@ import msgspec
 from ingestor.dialect import Dialect
 from ingestor.framing import Source
 from ingestor.parsers._base import Parser, each, unescaped_keys
+from ingestor.parsers._code import neighbours, only_value
 from ingestor.parsers._gitlab_model import Commit, Dependency, Package, Scan, Vulnerability
 from ingestor.parsers._part import part
 from ingestor.parsers._words import elements, severity
@@ -25,7 +26,7 @@ from winnow.ingest.v1.rejected_pb2 import Rejected
 
 _DIALECT = Dialect(Vulnerability, expected=("identifiers",))
 _SCAN = msgspec.json.Decoder(Scan)
-_KNOWN = frozenset(("version", "schema", "remediations", "dependency_files"))
+_KNOWN = frozenset(("version", "schema", "$schema", "remediations", "dependency_files"))
 
 # Scans of running applications: their reports have the same envelope.
 _OTHER = re.compile(
@@ -47,6 +48,9 @@ def _sniff(head: bytes, _name: str) -> float:
         return 0.95
     if keys >= {b"scan", b"scanner", b"status"}:
         return 0.9
+    # The scan stands behind everything that it found.
+    if keys >= {b"version", b"identifiers", b"location", b"file", b"severity"}:
+        return 0.8
     return 0.85 if keys == {b"version", b"vulnerabilities", b"remediations"} else 0.0
 
 
@@ -86,9 +90,12 @@ def _record(secrets: bool, found: Vulnerability, raw: bytes) -> Record:
     kind = _kind(found, secrets)
     is_secret = kind == pb.FINDING_KIND_POSSIBLE_SECRET
     at = found.location
-    commit = at.commit or Commit()
+    commit = at.commit or found.commit or Commit()
     sha = commit.sha or ""
     extract = found.raw_source_code_extract or ""
+    lines = "".join(extract) if isinstance(extract, list) else ""
+    if isinstance(extract, list):
+        extract = only_value(lines) if is_secret else lines
     # Names of findings in code are composed from that code.
     texts = (found.name if not is_secret else "", found.message, found.description, found.solution)
     record = Record(
@@ -128,6 +135,9 @@ def _record(secrets: bool, found: Vulnerability, raw: bytes) -> Record:
             record.value = extract
         elif extract:
             record.secrets = (extract,)
+        if lines:
+            record.match = lines
+            record.secrets = neighbours((lines,), record.value)
     else:
         record.context = extract
     if kind == pb.FINDING_KIND_VULNERABILITY:
@@ -173,7 +183,7 @@ PARSER = Parser(
     shapes=("object",),
     sniff=_sniff,
     parse=_parse,
-    versions="2.3 to 15",
+    versions="schema 2.3 to 15",
     kinds=(
         pb.FINDING_KIND_POSSIBLE_SECRET,
         pb.FINDING_KIND_CODE,

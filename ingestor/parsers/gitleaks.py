@@ -41,6 +41,7 @@ _BETTERLEAKS = {
     b"ValidationStatus",
 }
 _COLUMNS = {"RuleID", "File", "Secret", "Match", "StartLine"}
+_LONGEST_HEADER = 4 << 10  # bytes
 # A spreadsheet would take a cell that begins so for a formula: newer versions
 # put an apostrophe before it.
 _FORMULA = ("'=", "'+", "'-", "'@", "'\t", "'\r")
@@ -76,7 +77,7 @@ _DIALECT = Dialect(_Finding, expected=("StartLine", "Match", "Secret"))
 
 def _delimiter(head: bytes) -> str:
     """What separates the cells of a report in CSV; empty if it is none."""
-    first = head.lstrip().split(b"\n", 1)[0].decode("utf-8", "replace")
+    first = head[:_LONGEST_HEADER].lstrip().split(b"\n", 1)[0].decode("utf-8", "replace")
     for delimiter in (",", ";", "\t"):
         names = {name.strip(' "\r') for name in first.split(delimiter)}
         if names >= _COLUMNS:
@@ -168,13 +169,13 @@ def _parse(source: Source) -> Iterator[Record | Rejected]:
 
 PARSER = Parser(
     id="gitleaks",
-    version="1",
-    title="gitleaks 4 to 8",
+    version="2",
+    title="gitleaks",
     aliases=("gitleaks8", "gitleaks-v8", "gitleaks7", "gitleaks-v7"),
     shapes=("array", "NDJSON", '{"findings": […]}', "CSV"),
     sniff=_sniff,
     parse=_parse,
     versions="4 to 8",
-    notes="JSON of 4 to 8 and CSV of 8. JUnit and templates of one's own are not read. "
-    "Before 7 a report has no line numbers.",
+    notes="JSON of all, CSV of 8. JUnit and templates of one's own are not read. Before 7 a "
+    "report has no line numbers.",
 )

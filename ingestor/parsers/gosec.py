@@ -114,5 +114,5 @@ PARSER = Parser(
     parse=_parse,
     versions="1 and 2",
     kinds=(pb.FINDING_KIND_CODE, pb.FINDING_KIND_POSSIBLE_SECRET),
-    notes="G101 is a possible secret, all other rules are weaknesses of code.",
+    notes="G101 finds possible secrets, all other rules weaknesses of code.",
 )

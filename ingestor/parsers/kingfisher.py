@@ -26,7 +26,6 @@ from ingestor.parsers._kingfisher_model import (
 )
 from ingestor.parsers._part import part
 from ingestor.parsers._words import elements
-from ingestor.reading import Malformed
 from ingestor.records import Record, state_of
 from winnow.finding.v1 import finding_pb2 as pb
 from winnow.ingest.v1.notice_pb2 import NoticeKind
@@ -38,7 +37,7 @@ _AUDIT = msgspec.json.Decoder(Audit, strict=False)
 _TAIL = msgspec.json.Decoder(Tail, strict=False)
 
 _SIGNS = signs((b"rule", b"finding", b"snippet", b"matches"))
-_ENVELOPE = re.compile(rb'(\[\s*)?\{\s*"(?:findings|access_map|audit|metadata|stats)"\s*:')
+_ENVELOPE = re.compile(rb'(?:\[\s*)?\{\s*"(?:findings|access_map|audit|metadata|stats)"\s*:')
 _BEGINS_TAIL = re.compile(rb'\{\s*"(?:access_map|audit)"\s*:')
 _VERSION = re.compile(rb'(?<!\\)"kingfisher_version"\s*:\s*"(\d{1,4}(?:\.\d{1,4}){0,2})"')
 _QUOTED = re.compile(r"'([^']{4,})'")
@@ -165,15 +164,6 @@ def _envelope(source: Source) -> Iterator[Record | Rejected]:
     yield from source.walk(handlers, known=("metadata", "stats"))
 
 
-def _envelopes(source: Source) -> Iterator[Record | Rejected]:
-    """An array of envelopes, as `jq -s` makes it."""
-    source.shape = "array"
-    for _ in source.items():
-        if source.peek() != b"{":
-            raise Malformed(source.offset())
-        yield from _envelope(source)
-
-
 def _records(source: Source) -> Iterator[bytes | Rejected]:
     """The records of JSONL or of an array."""
     for raw in source.records(_SIGNS):
@@ -204,15 +194,15 @@ def _dialect(head: bytes) -> str:
     keys = unescaped_keys(head)
     if b"matches" in keys:
         return "Kingfisher 1, early"
-    return "Kingfisher 2" if b"outcome" in keys else "Kingfisher 1"
+    return "Kingfisher 1.112 or newer" if b"outcome" in keys else "Kingfisher 1"
 
 
 def _parse(source: Source) -> Iterator[Record | Rejected]:
     source.peek()
     head = source.head()
     source.dialect = _dialect(head)
-    if envelope := _ENVELOPE.match(head):
-        return _envelopes(source) if envelope[1] else source.documents(lambda: _envelope(source))
+    if _ENVELOPE.match(head):
+        return source.documents(lambda: _envelope(source))
     raws = _matches(source) if b"matches" in unescaped_keys(head) else _records(source)
     return each(source, raws, _FINDING, _record)
 

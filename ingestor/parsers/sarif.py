@@ -35,6 +35,7 @@ from winnow.ingest.v1.notice_pb2 import NoticeKind
 from winnow.ingest.v1.rejected_pb2 import Rejected
 
 _MAX_HELD = 16 << 20  # bytes of results before their run's end
+_HELD_ITEM = 256  # bytes that holding a result takes beside its own
 _MAX_LISTED = 200_000  # artifacts, and logical locations, of a run
 _VERSION = re.compile(r"\d\.\d\.\d")
 
@@ -174,8 +175,7 @@ class _Reader:
         for name in source.members():
             if name == "results" and source.peek() == b"[":
                 for raw in source.elements():
-                    if size <= _MAX_HELD and not isinstance(raw, Rejected):
-                        size += len(raw)
+                    size += _HELD_ITEM + (0 if isinstance(raw, Rejected) else len(raw))
                     held.append((raw, source.at_byte()))
                     if size > _MAX_HELD:
                         yield from self._read(run, held)
@@ -207,7 +207,9 @@ class _Reader:
             source.skip()
             return
         raw = source.value()
-        if not isinstance(raw, Rejected):
+        if isinstance(raw, Rejected):
+            source.notices.note(NoticeKind.NOTICE_KIND_PART_SKIPPED, f"runs[].{name}", 0)
+        else:
             with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 self._explain(run, name, raw)
 

@@ -55,6 +55,7 @@ _OPERATOR_REPORT = (
 _OPERATOR = b"aquasecurity.github.io/"
 _LISTS = frozenset((b"Vulnerabilities", b"Secrets", b"Misconfigurations", b"Licenses"))
 _RECORDS = frozenset((b"VulnerabilityID", b"RuleID", b"AVDID", b"MisconfSummary"))
+_OF_REPORT = frozenset((b"SchemaVersion", b"ArtifactName", b"ClusterName"))
 _SCHEMA = re.compile(rb'"SchemaVersion"\s*:\s*2\b')
 
 
@@ -90,6 +91,9 @@ class _Reader:
             source.shape = source.shape or ("array" if byte == b"[" else "object")
             if byte == b"{":
                 yield from self._report()
+            elif byte == b"[" and unescaped_keys(source.head()) & _OF_REPORT:
+                yield from self._objects("", self._report)  # several, as `jq -s` makes them
+                source.whole = True
             elif byte == b"[":
                 source.dialect = "trivy before 0.20"
                 yield from self._results("")
@@ -229,6 +233,6 @@ PARSER = Parser(
         pb.FINDING_KIND_POSSIBLE_SECRET,
         pb.FINDING_KIND_POSTURE,
     ),
-    notes="Values are masked by Trivy itself. Licences are findings of posture; findings that a "
-    "policy or VEX document took out are kept, with what it says of them.",
+    notes="Trivy masks values itself. Licences are findings of posture. What a policy or a VEX "
+    "document took out is kept, with what it says of it.",
 )

@@ -49,11 +49,12 @@ _HOLDERS = frozenset((*_CONTAINERS, "image", "tag"))
 
 
 class _Metadata(Exact):
-    Data: dict[str, dict[str, Any] | None]
+    # Null where the source says nothing about the place.
+    Data: dict[str, dict[str, Any] | None] | None = None
 
 
 class _Finding(Exact):
-    SourceMetadata: _Metadata
+    SourceMetadata: _Metadata | None
     DetectorName: str
     Raw: str | None = None
     RawV2: str | None = None
@@ -262,14 +263,14 @@ def _findings(source: Source) -> Iterator[Record | Rejected]:
             continue
         found = _DIALECT.read(raw, source.notices)
         if isinstance(found, _Finding):
-            data = found.SourceMetadata.Data
+            data = (found.SourceMetadata or _Metadata()).Data or {"": None}
             if len(data) == 1:
                 [(kind, where)] = data.items()
                 yield _record(found, kind, where or {}, raw)
                 continue
             found = reject(
                 "WRONG_TYPE",
-                "SourceMetadata.Data does not hold exactly one source",
+                "SourceMetadata.Data holds more than one source",
                 "SourceMetadata.Data",
             )
         if found is not None:
@@ -290,13 +291,13 @@ def _parse(source: Source) -> Iterator[Record | Rejected]:
 
 PARSER = Parser(
     id="trufflehog",
-    version="1",
+    version="2",
     title="TruffleHog",
     aliases=("trufflehog-v3", "trufflehogv3", "trufflehog-v2", "trufflehog2"),
     shapes=("NDJSON", "array", "object"),
     sniff=_sniff,
     parse=_parse,
     versions="2 and 3",
-    notes="Every source kind of 3; Raw in base64 of its first months is decoded. Version 2 has "
-    "no line numbers, and one finding for all strings of a record.",
+    notes="All kinds of sources of 3; Raw in base64, as in its first months, is decoded. A "
+    "record of 2 has no line number, and is one finding for all its strings.",
 )

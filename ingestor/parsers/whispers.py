@@ -42,7 +42,8 @@ def _record(found: _Finding, raw: bytes) -> Record:
     return Record(
         raw=raw,
         tool="whispers",
-        rule_id=found.rule_id or "",
+        # Before 2 a rule has no other name than its message.
+        rule_id=found.rule_id or found.message or "",
         path=found.file,
         line=found.line or 0,
         severity=severity(found.severity),
@@ -55,7 +56,8 @@ def _record(found: _Finding, raw: bytes) -> Record:
 
 
 def _parse(source: Source) -> Iterator[Record | Rejected]:
-    source.dialect = "whispers 2"
+    newer = b"rule_id" in unescaped_keys(source.head())
+    source.dialect = "whispers 2" if newer else "whispers 1"
     return each(source, source.records(_SIGNS), _DIALECT, _record)
 
 

@@ -142,9 +142,15 @@ def test_every_trufflehog_source_is_read(source: Any, path: str, line: int, cont
     )
 
 
-@pytest.mark.parametrize("data", [{}, {"Git": {}, "S3": {}}])
-def test_trufflehog_without_one_source_is_rejected(data: Any) -> None:
-    found = ingest(dump([trufflehog(), trufflehog(1, SourceMetadata={"Data": data})]))
+@pytest.mark.parametrize("metadata", [None, {}, {"Data": None}, {"Data": {}}])
+def test_trufflehog_without_a_source_has_no_place(metadata: Any) -> None:
+    found = only([trufflehog(SourceMetadata=metadata)])
+    assert (found.rule_id, found.code.location.path) == ("AWS", "")
+
+
+def test_trufflehog_with_two_sources_is_rejected() -> None:
+    two = {"Data": {"Git": {}, "S3": {}}}
+    found = ingest(dump([trufflehog(), trufflehog(1, SourceMetadata=two)]))
     assert found.reasons == [(1, "WRONG_TYPE")]
     assert found.rejected[0].field == "SourceMetadata.Data"
 

@@ -49,13 +49,13 @@ def test_formats_of_later_are_refused_not_misread(name: str) -> None:
 
 
 DETECTED = [
-    (dump([gitleaks()]), "", "gitleaks", "gitleaks/1", "array", ""),
-    (dump([gitleaks()], indent=1), "Gitleaks", "gitleaks", "gitleaks/1", "array", ""),
-    (lines(gitleaks()), "", "gitleaks", "gitleaks/1", "ndjson", ""),
-    (dump({"findings": [gitleaks()]}), "", "gitleaks", "gitleaks/1", "object", ""),
-    (lines(trufflehog()), "trufflehog-v3", "trufflehog", "trufflehog/1", "ndjson", ""),
-    (dump(trufflehog(), indent=2), "", "trufflehog", "trufflehog/1", "object", ""),
-    (b"banner\n" + lines(trufflehog()), "", "trufflehog", "trufflehog/1", "ndjson", ""),
+    (dump([gitleaks()]), "", "gitleaks", "gitleaks/2", "array", ""),
+    (dump([gitleaks()], indent=1), "Gitleaks", "gitleaks", "gitleaks/2", "array", ""),
+    (lines(gitleaks()), "", "gitleaks", "gitleaks/2", "ndjson", ""),
+    (dump({"findings": [gitleaks()]}), "", "gitleaks", "gitleaks/2", "object", ""),
+    (lines(trufflehog()), "trufflehog-v3", "trufflehog", "trufflehog/2", "ndjson", ""),
+    (dump(trufflehog(), indent=2), "", "trufflehog", "trufflehog/2", "object", ""),
+    (b"banner\n" + lines(trufflehog()), "", "trufflehog", "trufflehog/2", "ndjson", ""),
     (dump(sarif(RESULT, driver="Trivy")), "", "sarif", "sarif/2", "object", "Trivy"),
     (dump(sarif(RESULT)), "sarif", "sarif", "sarif/2", "object", "gitleaks"),
     (dump(sarif(RESULT)), "gitleaks", "gitleaks", "sarif/2", "object", "gitleaks"),
@@ -64,10 +64,10 @@ DETECTED = [
     (dump({"version": "2.1.0", "$schema": "x/sarif.json", "runs": None}), "", "sarif", "sarif/2", "object", ""),
     (b"", "", "", "", "empty", ""),
     (b"[]", "", "", "", "empty", ""),
-    (b"null\n", "gitleaks", "gitleaks", "gitleaks/1", "empty", ""),
-    (b"\xef\xbb\xbf[ ]", "trufflehog", "trufflehog", "trufflehog/1", "empty", ""),
+    (b"null\n", "gitleaks", "gitleaks", "gitleaks/2", "empty", ""),
+    (b"\xef\xbb\xbf[ ]", "trufflehog", "trufflehog", "trufflehog/2", "empty", ""),
     (b'{"findings": []}', "", "", "", "empty", ""),
-    (b'{"level":"info-0","msg":"done"}\n', "trufflehog", "trufflehog", "trufflehog/1", "empty", ""),
+    (b'{"level":"info-0","msg":"done"}\n', "trufflehog", "trufflehog", "trufflehog/2", "empty", ""),
 ]  # fmt: skip
 
 
@@ -174,7 +174,7 @@ def test_resuming_gives_the_rest_and_counts_all() -> None:
     records: list[Any] = [gitleaks(n) for n in range(600)]
     records[10], records[500], records[20] = 1, 2, records[19]
     whole = ingest(dump(records))
-    rest = ingest(dump(records), start_ordinal=300, parser="gitleaks/1")
+    rest = ingest(dump(records), start_ordinal=300, parser="gitleaks/2")
     assert rest.counts == whole.counts == (600, 597, 1, 2)
     assert [f.ordinal for f in rest.findings] == [
         f.ordinal for f in whole.findings if f.ordinal >= 300
@@ -188,7 +188,7 @@ def test_resuming_with_another_parser_is_refused() -> None:
     with pytest.raises(WinnowError) as raised:
         ingest(dump([gitleaks()]), start_ordinal=1, parser="gitleaks/0")
     assert raised.value.reason == "PARSER_CHANGED"
-    assert raised.value.metadata["parser_version"] == "gitleaks/1"
+    assert raised.value.metadata["parser_version"] == "gitleaks/2"
 
 
 HOSTILE = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import uuid
 from typing import Any
@@ -69,6 +70,20 @@ def test_no_form_of_the_value_in_any_clear_field(value: str, form: Any, field: s
     assert len(inner) < 6 or inner not in clear
     assert "[REDACTED]" in clear
     assert evidence(finding).value == value.strip()
+
+
+@pytest.mark.parametrize("algorithm", ["md5", "sha1", "sha256", "sha512"])
+@pytest.mark.parametrize("written", ["made-up-value", 'password = "made-up-value"'])
+def test_no_unkeyed_digest_of_the_value_in_any_clear_field(algorithm: str, written: str) -> None:
+    """Of the value as it was written, and of the credential in it."""
+    for text in (written, "made-up-value"):
+        digest = hashlib.new(algorithm, text.encode()).hexdigest()
+        for hidden in (digest, digest.upper()):
+            finding = protect(secret(written, path=f"a/{hidden}.py", metadata={"id": hidden}))
+            assert finding.code.location.path == "a/[REDACTED].py"
+            assert hidden not in " ".join(clear_strings(finding))
+    other = protect(secret(written, commit="0f" * 20))
+    assert other.code.commit == "0f" * 20
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from google.protobuf.json_format import MessageToDict
 
+from ingestor.parsers import ggshield
 from runtime.errors import WinnowError
 from tests.ingestor.reading_reports import clear_strings, dump, evidence, golden, ingest
 from winnow.finding.v1 import finding_pb2 as pb
@@ -328,3 +329,26 @@ def test_the_same_incident_in_two_commits_is_two_findings() -> None:
     again = commit("a" * 40)
     found = ingest(dump(commit_range(again, again, commit("b" * 40))))
     assert found.counts == (3, 2, 1, 0)
+
+
+@pytest.mark.parametrize(("incidents", "path"), [(10, "src/app.py"), (1000, "")])
+def test_no_more_incidents_wait_for_their_file_than_there_is_room_for(
+    monkeypatch: pytest.MonkeyPatch, incidents: int, path: str
+) -> None:
+    monkeypatch.setattr(ggshield, "_MAX_HELD", 64 << 10)
+    file = entity(*(incident(type=f"Key {number}") for number in range(incidents)))
+    late = {name: file[name] for name in reversed(file)}
+    findings = ingest(dump(path_scan(late))).findings
+    assert (len(findings), findings[0].code.location.path) == (incidents, path)
+    assert findings[-1].code.location.path == "src/app.py"
+
+
+def test_no_more_incidents_wait_for_their_scan_than_there_is_room_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ggshield, "_MAX_HELD", 64 << 10)
+    scan = commit("c" * 40, *(entity(path=f"{number}.py") for number in range(1000)))
+    late = {name: scan[name] for name in reversed(scan)}
+    findings = ingest(dump(commit_range(late))).findings
+    assert [finding.code.location.path for finding in findings] == [f"{n}.py" for n in range(1000)]
+    assert (findings[0].code.commit, findings[-1].code.commit) == ("", "c" * 40)

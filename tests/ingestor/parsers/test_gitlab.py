@@ -283,3 +283,32 @@ def test_reports_on_running_applications_are_refused() -> None:
     with pytest.raises(WinnowError) as raised:
         ingest(dump(report(code(location=at), kind="dast")))
     assert raised.value.reason == "FORMAT_UNKNOWN"
+
+
+def test_secrets_as_semgrep_exports_them() -> None:
+    """The lines in place of the value, the commit in another place, a schema by name."""
+    record = secret(commit={"sha": "c" * 40, "date": "2026-11-01T10:00:00Z"})
+    record["raw_source_code_extract"] = [f'password = "{VALUE}"\n']
+    record["location"] = {"file": "src/app.py", "start_line": 2, "end_line": 2}
+    record["scanner"] = {"id": "semgrep", "name": "Semgrep", "vendor": {"name": "Semgrep"}}
+    record["category"] = "secret_detection"
+    report = {
+        "$schema": "https://example.test/schema.json",
+        "version": "15.0.4",
+        "vulnerabilities": [record],
+        "scan": {"type": "sast", "status": "success"},
+    }
+    found = ingest(dump(report))
+    [finding] = found.findings
+    assert not found.summary.notices
+    assert (finding.value_state, evidence(finding).value) == (pb.VALUE_STATE_PRESENT, VALUE)
+    assert finding.code.commit == "c" * 40
+    assert evidence(finding).match == f'password = "{VALUE}"\n'
+
+
+def test_a_report_whose_scan_stands_too_far_behind_is_recognised() -> None:
+    records = [secret(number) for number in range(300)]
+    for record in records:
+        del record["raw_source_code_extract"], record["cve"]
+    report = {"version": "15.0.4", "vulnerabilities": records}
+    assert ingest(dump(report)).format.parser == "gitlab/1"

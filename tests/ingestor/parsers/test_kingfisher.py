@@ -315,3 +315,7 @@ def test_a_broken_record_is_rejected_alone() -> None:
     assert found.rejected[0].field == "finding.path"
     assert found.rejected[0].at_byte == lines(envelope(record(0), broken)).index(b', {"rule"') + 2
     assert VALUE not in json.dumps([MessageToDict(r) for r in found.rejected])
+
+
+def test_lines_say_no_more_than_from_which_version_on() -> None:
+    assert ingest(load_report("kingfisher.v1.jsonl")).format.dialect == "Kingfisher 1.112 or newer"

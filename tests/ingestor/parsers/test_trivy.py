@@ -342,3 +342,9 @@ def test_drift_is_noticed() -> None:
 )
 def test_package_urls(ecosystem: str | None, name: str, version: str, url: str) -> None:
     assert purl(ecosystem, name, version) == url
+
+
+def test_several_reports_in_an_array_are_not_taken_for_old_results() -> None:
+    found = ingest(dump([report(result(Secrets=[secret()])), report(result(Secrets=[secret()]))]))
+    assert found.counts == (2, 1, 1, 0)
+    assert found.format.dialect == "trivy 0.20 or newer"

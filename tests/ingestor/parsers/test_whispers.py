@@ -62,3 +62,11 @@ def test_lines_of_objects_and_odd_ones() -> None:
 def test_a_new_field_is_noticed() -> None:
     [notice] = ingest(dump([pair(novel=1)])).summary.notices
     assert (notice.kind, notice.field) == (notice_pb2.NOTICE_KIND_UNKNOWN_FIELD, "novel")
+
+
+def test_rules_of_version_1_have_a_message_only() -> None:
+    record = pair()
+    del record["rule_id"]
+    found = ingest(dump([record]))
+    assert found.format.dialect == "whispers 1"
+    assert found.findings[0].rule_id == "Password"
