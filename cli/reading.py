@@ -119,7 +119,7 @@ def _add(
                     finding.ClearField(field)
                 answer["findings"].append(to_json(finding))
         case "rejected":
-            some = response.rejected.rejected
+            some = list(response.rejected.rejected)
             if most:
                 some = some[: max(most - len(answer["rejected"]), 0)]
             answer["rejected"] += [to_json(one) for one in some]
