@@ -189,6 +189,8 @@ class RestClient:
             if (value := getattr(declared, name))
         ]
         parameters += [("label", f"{name}={value}") for name, value in declared.labels.items()]
+        # A file is a report, also one that has a member of that name.
+        parameters.append(("envelope", "false"))
         headers = {"Content-Type": "application/octet-stream", "Prefer": "respond-async"}
         with self._reaching():
             answer = self._http.post(

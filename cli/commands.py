@@ -77,11 +77,15 @@ def submit(
     ref: Annotated[str, typer.Option(help="Branch or tag that was scanned.")] = "",
     commit: Annotated[str, typer.Option(help="Commit that was scanned.")] = "",
     label: Annotated[list[str] | None, typer.Option(help="name=value; may be repeated.")] = None,
+    allow_rejected: Annotated[
+        bool, typer.Option("--allow-rejected", help="Records that cannot be read are no error.")
+    ] = False,
     limit: _Limit = 100,
 ) -> None:
     """Submit reports, wait for their verdicts, show them.
 
-    Exit codes: 0 clean, 1 findings at or above --fail-on, 2 an error.
+    Exit codes: 0 clean, 1 findings at or above --fail-on, 2 an error. With --fail-on,
+    records that could not be read are an error too: nobody knows what they held.
     """
     from cli.client import ClientError, Declaration, connect
     from cli.terminal import console
@@ -103,27 +107,50 @@ def submit(
         _write(console(), answers, output, limit)
     if failed:
         raise typer.Exit(ERROR)
-    if fail_on is not None and any(_reaches(answer, fail_on) for _, answer in answers):
-        raise typer.Exit(FOUND)
+    if fail_on is not None:
+        if any(_reaches(answer, fail_on) for _, answer in answers):
+            raise typer.Exit(FOUND)
+        unread = sum(answer.get("records", {}).get("rejected", 0) for _, answer in answers)
+        if unread and not allow_rejected:
+            complain(f"{unread} records could not be read (--allow-rejected accepts that)")
+            raise typer.Exit(ERROR)
 
 
 def show(
-    report_id: Annotated[str, typer.Argument(metavar="ID", help="The report's id.")],
+    report_id: Annotated[
+        str, typer.Argument(metavar="ID", help="A report, or one finding of it (REPORT.NUMBER).")
+    ],
     server: Server = DEFAULT_SERVER,
     output: Annotated[Format, typer.Option("--format")] = Format.TABLE,
     risk: Annotated[Risk | None, typer.Option(help="Only findings of this risk.")] = None,
     limit: _Limit = 100,
 ) -> None:
-    """Show a report and its findings."""
+    """Show a report and its findings, or one finding with all its evidence."""
     from cli.client import connect
     from cli.terminal import console
 
+    if "." in report_id:
+        _show_finding(report_id, server, output)
+        return
     with reporting_errors():
         answer = _whole(connect(server), report_id, output, risk.value if risk else "")
     _write(console(), [("report", answer)], output, limit)
     if error := answer.get("error"):
         complain(f"the report failed: {error['message']} ({error['reason']})")
         raise typer.Exit(ERROR)
+
+
+def _show_finding(finding_id: str, server: str, output: Format) -> None:
+    from cli import render
+    from cli.client import connect
+    from cli.terminal import console, dump
+
+    with reporting_errors():
+        answer = connect(server).finding(finding_id)
+    if output is Format.TABLE:
+        render.finding(console(), answer)
+    else:
+        print(dump(answer))
 
 
 def reports(

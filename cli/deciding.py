@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.commands import DEFAULT_SERVER, ListFormat, Risk, Server, reporting_errors
+from cli.commands import (
+    DEFAULT_SERVER,
+    ERROR,
+    ListFormat,
+    Risk,
+    Server,
+    complain,
+    reporting_errors,
+)
 
 if TYPE_CHECKING:
     from cli.client import Client
@@ -107,10 +115,11 @@ def _decide_many(client: Client, report_id: str, wanted: Json, yes: bool) -> Non
     preview = client.decide_many(report_id, {**wanted, "preview": True})
     render.preview(console(stderr=True), preview)
     if not preview["decisions"]:
-        return
+        complain("nothing was decided: no finding matches")
+        raise typer.Exit(ERROR)
     if not yes and not (sys.stdin.isatty() and typer.confirm("decide these?", err=True)):
         typer.echo("winnow: nothing was decided; --yes decides without asking", err=True)
-        raise typer.Exit(2)
+        raise typer.Exit(ERROR)
     made = client.decide_many(report_id, wanted)
     print(f"{made['decisions']} decisions on {made['findings']} findings")
 

@@ -52,6 +52,39 @@ def report(console: Console, answer: Json, name: str, limit: int) -> None:
         )
 
 
+def finding(console: Console, answer: Json) -> None:
+    """One finding: what it is, every verdict on it, and what each stage saw."""
+    found = answer["finding"]
+    detail = found["detail"]
+    told = (
+        ("finding", found["id"]),
+        ("where", _place(found)),
+        ("rule", f"{detail['tool']} {found['rule']}"),
+        ("value", found["value_preview"]),
+        ("fingerprint", detail["value_fingerprint"] or "–"),
+        ("commit", found["commit"] or "–"),
+    )
+    for name, text in told:
+        console.print(plain(f"{name:12} {text}"))
+    table = _table("decided", "risk", "by", "reason")
+    for verdict in answer["verdicts"]:
+        table.add_row(
+            plain(_moment(verdict["decided_at"])),
+            plain(_verdict(verdict), _STYLES.get(verdict["risk"], "")),
+            plain(verdict["decided_by"]),
+            plain(verdict["reason"]),
+        )
+    console.print()
+    console.print(table)
+    seen = _table("stage", "weight", "evidence", "what it says")
+    for one in detail["evidence"]:
+        seen.add_row(
+            plain(one["stage"]), f"{one['weight']:+.1f}", plain(one["rule"]), plain(one["detail"])
+        )
+    console.print()
+    console.print(seen)
+
+
 def reports(console: Console, answers: list[Json]) -> None:
     """A list of reports."""
     table = _table("report", "created", "scanner", "status", *RISKS, "from")
@@ -280,7 +313,8 @@ def _credential(answer: Json) -> tuple[Any, ...]:
 def _notices(console: Console, notices: list[Json]) -> None:
     for notice in notices:
         about = f" {notice['field']}" if notice["field"] else ""
-        count = f" ({notice['records']} records)" if notice["records"] else ""
+        number = notice["records"]
+        count = f" ({number} record{'s' if number != 1 else ''})" if number else ""
         kind = str(notice["kind"]).replace("_", " ")
         console.print(plain(f"  {kind}{about}{count}: {notice['detail']}"))
 

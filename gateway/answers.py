@@ -28,7 +28,7 @@ def report_id(request: Request) -> str:
         canonical = str(uuid.UUID(request.path_params["report_id"]))
     except ValueError:
         raise WinnowError(
-            "REPORT_NOT_FOUND", "no report has the id in the path; a report's id is a UUID"
+            "REPORT_NOT_FOUND", "no report has this id; a report's id is a UUID"
         ) from None
     request.state.report_id = canonical
     return canonical

@@ -203,6 +203,9 @@ SUBMIT = _route(
         _text_parameter(
             "scanner_type", description="If given, the body is always the report itself."
         ),
+        _text_parameter(
+            "envelope", description="false: the body is the report itself, whatever it looks like."
+        ),
         *map(_text_parameter, ("report_format", "repository", "ref", "commit", "image")),
         {
             "name": "label",

@@ -33,6 +33,8 @@ _SAYS = {
     "findings are gone; they are kept as findings",
     NoticeKind.NOTICE_KIND_SPOOLED: "the format cannot be read incrementally: the report was held "
     "whole, under a limit",
+    NoticeKind.NOTICE_KIND_EMPTY: "the report has no content at all: the scanner found nothing, "
+    "or did not run",
     NoticeKind.NOTICE_KIND_PART_SKIPPED: "a part of the report that holds no findings of a kind "
     "that is read was passed over",
 }

@@ -115,6 +115,8 @@ def read_report(
             parser, confidence = _recognise(head, header.report_format.casefold(), declared)
         if parser is None:
             detected = _without_parser(head, declared)
+            if not head.strip():
+                source.notices.note(NoticeKind.NOTICE_KIND_EMPTY, records=0)
             source.drain()
             yield IngestResponse(format=detected)
         else:
@@ -344,5 +346,5 @@ def _scanner_unknown() -> WinnowError:
 
 def _format_unknown(what: str) -> WinnowError:
     return WinnowError(
-        "FORMAT_UNKNOWN", f"{what}; it reads: {_supported()}", supported=_supported()
+        "FORMAT_UNKNOWN", f"{what}; this build reads: {_supported()}", supported=_supported()
     )

@@ -29,6 +29,7 @@ BATCH_BYTES = 1 << 20
 _MAX_PATH = 4096  # characters
 _MAX_TEXT = 256
 _MAX_ENTRIES = 32
+_LONGEST_WORD = 12
 _MAX_PLACES = 64
 _MAX_UINT32 = (1 << 32) - 1
 _CAP_VALUE = 64 << 10  # bytes
@@ -183,7 +184,13 @@ class Protector:
         if odd:
             # Of a record's thousands only those that stand there.
             values = (value, *(secret for secret in secrets if _repeats(text, secret)))
-            _scrub(record, lambda clear: mask(clear, values))
+            words = frozenset(filter(_is_word, values))
+            others = tuple(one for one in values if one not in words)
+
+            def clean_name(name: str) -> str:
+                return REDACTED if name in words else mask(name, others)
+
+            _scrub(record, lambda clear: mask(clear, values), clean_name)
         # Between the two: a separator changed inside a value would hide it from
         # the mask, and an escape is no separator.
         record.path = normal_path(record.path)
@@ -294,15 +301,33 @@ def _too_long(record: Record) -> bool:
     )
 
 
-def _scrub(record: Record, clean: Callable[[str], str]) -> None:
-    """Passes every clear field through `clean`, and cuts it to its limit."""
+def _is_word(value: str) -> bool:
+    """Whether a value is one plain word, as weak passwords are: the same word in the
+    name of a folder or of a rule says nothing about it, and is needed there; it is
+    masked where it is the whole name.
+    """
+    return (
+        len(value) < _LONGEST_WORD
+        and value.isascii()
+        and value.isalpha()
+        and (value.islower() or value.isupper() or value.istitle())
+    )
+
+
+def _scrub(
+    record: Record, clean: Callable[[str], str], names: Callable[[str], str] | None = None
+) -> None:
+    """Passes every clear field through `clean`, those that name files and rules
+    through `names` if it is given, and cuts each to its limit.
+    """
+    named = names or clean
 
     def short(text: str) -> str:
         return _short(clean(text), _MAX_TEXT) if text else text
 
-    record.path = _short(clean(record.path), _MAX_PATH)
-    record.rule_id = short(record.rule_id)
-    record.rule_name = short(record.rule_name)
+    record.path = _short(named(record.path), _MAX_PATH)
+    record.rule_id = _short(named(record.rule_id), _MAX_TEXT)
+    record.rule_name = _short(named(record.rule_name), _MAX_TEXT)
     record.commit = short(record.commit)
     record.container = short(record.container)
     record.native_id = short(record.native_id)
@@ -315,7 +340,7 @@ def _scrub(record: Record, clean: Callable[[str], str]) -> None:
     }
     record.aliases = [short(text) for text in record.aliases[:_MAX_ENTRIES]]
     record.more_places = [
-        (_short(clean(place[0]), _MAX_PATH), *place[1:]) for place in record.more_places
+        (_short(named(place[0]), _MAX_PATH), *place[1:]) for place in record.more_places
     ]
 
 

@@ -76,8 +76,16 @@ PROFILES: Mapping[str, Profile] = {
 # From this confidence on the keys to everything are worth a look.
 _WORTH_A_LOOK = 0.4
 
+# A person confirmed it, in the report itself.
+_CONFIRMED = 0.98
+
 _PLACE_CAP = -3.0
 _AGAINST_CAP = -9.0
+
+
+# What is said of long text does not hold for a key that is known to be one.
+_NOT_OF_KEYS = frozenset({"shape.huge", "shape.spaced", "name.key_only"})
+ENCODED_KEY = "value.base64_private_key"
 
 
 def _counts(clue: Clue, provider: Clue | None) -> bool:
@@ -115,6 +123,8 @@ def weigh(pack: RulePack, seen: Sequence[Clue], profile: Profile) -> Weighed:
     """Adds up what was seen."""
     provider = best_provider(seen)
     clues = [clue for clue in seen if _counts(clue, provider)]
+    if any(clue.id == ENCODED_KEY for clue in clues):
+        clues = [clue for clue in clues if clue.id not in _NOT_OF_KEYS]
     kinds = frozenset(clue.kind for clue in clues)
     clues += [
         clue for needs, without, clue in pack.combinations if needs <= kinds and not without & kinds
@@ -136,6 +146,8 @@ def weigh(pack: RulePack, seen: Sequence[Clue], profile: Profile) -> Weighed:
     confidence = 1.0 / (1.0 + math.exp(-max(min(total, 12.0), _AGAINST_CAP)))
     if _is_live(ids):
         confidence = max(confidence, 0.99)
+    elif "triage.true_positive" in ids:
+        confidence = max(confidence, _CONFIRMED)
     impact = _impact(provider, frozenset(clue.kind for clue in clues))
     clues.sort(key=_strength)
     risk = _risk(confidence, impact, kinds, ids, profile)
@@ -177,6 +189,11 @@ def _risk(
         return RISK_HIGH
     if ids & _SETTLED:
         return RISK_LOW
+    if "triage.true_positive" in ids:
+        return RISK_HIGH
+    if "check.failed" in ids:
+        # No provider issued it, but the scanner may have cut or masked it.
+        return RISK_LOW if confidence < profile.floor else RISK_MEDIUM
     if impact == "public" or confidence < profile.floor:
         worth_a_look = impact == "account" and confidence >= min(_WORTH_A_LOOK, profile.floor)
         return RISK_MEDIUM if worth_a_look else RISK_LOW

@@ -68,10 +68,16 @@ def reason(weighed: Weighed) -> str:
     where = f" in {_article(place.kind)}" if place is not None else ""
     if provider is not None and impact == "public" and risk == RISK_LOW:
         return f"{subject}{where}: public by design, it opens nothing by itself."
-    if weighed.confidence < 0.5:
+    if weighed.confidence < 0.5 and risk == RISK_LOW:
         return _unlikely(subject, where, for_it, against)[:MAX_REASON]
     text = f"{subject}{where}"
-    text += f": {_join(for_it[:2])}." if for_it else ", with a well-formed value."
+    if weighed.confidence < 0.5:
+        text += ", in doubt"
+    sound = provider is not None and not any(clue.where == "check" for clue in against)
+    if for_it:
+        text += f": {_join(for_it[:2])}."
+    else:
+        text += ", with a well-formed value." if sound else "."
     counter = [clue.says for clue in against if clue.where != "path"]
     if counter:
         text += f" Against it: {counter[0]}."
@@ -95,7 +101,8 @@ def _unlikely(subject: str, where: str, for_it: Sequence[str], against: Sequence
         rest = [clue.says for clue in against if clue.says != leading.says][:1]
         return f"{_NOT_A_CREDENTIAL[leading.kind]}: {_join([leading.says, *rest])}."
     if first is None:
-        return f"{subject}{where}, but nothing about it speaks for a real one."
+        known = f": {for_it[0]}, and" if for_it else ","
+        return f"{subject}{where}{known} too little is known about it to call it real."
     text = f"{subject}{where}, probably not real: {_join([clue.says for clue in against[:2]])}."
     if for_it:
         text += f" For it: {for_it[0]}."

@@ -38,7 +38,7 @@ MEDIA_TYPES = (
 )
 _OWN = ("scanner_type", "report_format")
 _SOURCE = ("repository", "ref", "commit", "image")
-PARAMETERS = (*_OWN, *_SOURCE, "label")
+PARAMETERS = (*_OWN, *_SOURCE, "label", "envelope")
 
 # Messages of this size: fewer cost less, and each stays far below gRPC's 4 MiB.
 _CHUNK = 1 << 18
@@ -51,7 +51,7 @@ async def submit_report(request: Request) -> Response:
     _check_headers(request, limit)
     declared = _declaration(request)
     wait = not _responds_async(request)
-    body = Body(_bounded(request, limit), raw="scanner_type" in request.query_params)
+    body = Body(_bounded(request, limit), raw=_is_raw(request))
     timeout = request.app.state.settings.request_timeout
     started = time.monotonic()
     try:
@@ -193,9 +193,22 @@ def _declaration(request: Request) -> ReportDeclaration:
                     rule="name=value",
                 )
             declared.labels[key] = text
-        else:
+        elif name != "envelope":
             raise unknown(PARAMETERS)
     return declared
+
+
+def _is_raw(request: Request) -> bool:
+    """Whether the body is said to be the report itself."""
+    said = request.query_params.get("envelope", "")
+    if said not in ("", "false"):
+        raise WinnowError(
+            "INVALID_ARGUMENT",
+            "query parameter envelope can only be false: whether there is one is seen otherwise",
+            field="envelope",
+            rule="false",
+        )
+    return bool(said) or "scanner_type" in request.query_params
 
 
 def _responds_async(request: Request) -> bool:

@@ -141,7 +141,8 @@ class Client:
                 used.output_tokens += usage.output_tokens
                 used.cache_read_tokens += usage.cache_read_input_tokens or 0
             # Figures and a digest: never the prompt, never the answer.
-            _log.info(
+            write = _log.warning if status == "llm.misconfigured" else _log.info
+            write(
                 "llm.call",
                 status=status,
                 model=self.model,

@@ -105,7 +105,7 @@ class Heuristics:
     """
 
     name = "heuristics"
-    version = 1
+    version = 2
     source = VERDICT_SOURCE_HEURISTIC
 
     def __init__(self, rules: RulePack, profile: Profile) -> None:

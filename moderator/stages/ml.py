@@ -17,7 +17,7 @@ from moderator.features import TEXTS, Extractor
 from moderator.reading import Reading
 from moderator.stage import Observation, Opinion, Subject
 from moderator.stages.heuristics import Heuristics, Look
-from moderator.weighing import Profile, Weighed, at
+from moderator.weighing import ENCODED_KEY, Profile, Weighed, at
 from moderator.wording import reason
 from winnow.finding.v1.verdict_pb2 import VERDICT_SOURCE_ML
 
@@ -130,6 +130,9 @@ class Learned:
                 observations=(_NO_SUPPORT, *seen),
                 decisive=False,
             )
+        if ENCODED_KEY in weighed.ids:
+            # Its form is certain; the model has seen too few to know.
+            confidence = max(confidence, round(weighed.confidence, 4))
         judged = at(weighed, confidence, self._profile)
         return Opinion(
             risk=judged.risk,

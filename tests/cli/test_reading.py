@@ -43,7 +43,7 @@ async def test_parse_shows_drift_and_rejected_records(winnow: Run, tmp_path: Pat
     path.write_bytes(gzip.compress(dump([gitleaks(1, Brand="new"), broken])))
     result = await winnow("parse", str(path))
     assert result.exit_code == 1
-    assert "unknown field Brand (1 records)" in result.stdout
+    assert "unknown field Brand (1 record)" in result.stdout
     assert "the field File has another type" in result.stdout
 
 

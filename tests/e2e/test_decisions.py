@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from pathlib import Path
 
 import pytest
 
@@ -115,3 +116,43 @@ def test_credentials_and_formats_on_the_command_line(house: House) -> None:
     assert report_id in one.stdout
     formats = house.get("/formats")["formats"]
     assert {"gitleaks", "sarif", "trufflehog"} <= {found["id"] for found in formats}
+
+
+def test_the_gate_does_not_open_for_what_nobody_could_read(house: House, tmp_path: Path) -> None:
+    file = tmp_path / "half.json"
+    file.write_bytes(dump([gitleaks(1, Secret="changeme"), gitleaks(2) | {"File": 7}]))
+    asked = ("submit", str(file), "--fail-on", "high", "--server", house.url)
+    gated = winnow(*asked)
+    assert (gated.returncode, "1 records could not be read" in gated.stderr) == (2, True)
+    assert winnow(*asked, "--allow-rejected").returncode == 0
+    empty = tmp_path / "empty.json"
+    empty.write_bytes(b"")
+    shown = winnow("submit", str(empty), "--scanner", "gitleaks", "--server", house.url)
+    assert "did not run" in shown.stdout
+
+
+def test_one_finding_with_its_evidence(house: House) -> None:
+    report_id = house.submit(load_report("gitleaks.git.json"))["report_id"]
+    shown = winnow("show", f"{report_id}.0", "--server", house.url)
+    assert shown.returncode == 0, shown.stderr
+    assert "what it says" in shown.stdout
+    assert winnow("show", f"{report_id}.999", "--server", house.url).returncode == 2
+    nothing = winnow(
+        "decide", report_id, "false_positive", "--path", "nowhere", "--yes", "--server", house.url
+    )
+    assert (nothing.returncode, "no finding matches" in nothing.stderr) == (2, True)
+
+
+def test_a_file_with_a_member_called_report_is_a_report(house: House, tmp_path: Path) -> None:
+    file = tmp_path / "operator.json"
+    secret = {"target": "app/a.env", "ruleID": "generic", "severity": "HIGH", "title": "t"}
+    report = {
+        "apiVersion": "aquasecurity.github.io/v1alpha1",
+        "kind": "ExposedSecretReport",
+        "metadata": {"name": "a"},
+        "report": {"secrets": [{**secret, "category": "c", "match": "****"}], "summary": {}},
+    }
+    file.write_bytes(dump(report))
+    done = winnow("submit", str(file), "--server", house.url)
+    assert done.returncode == 0, done.stderr
+    assert "1 records read" in done.stdout

@@ -227,3 +227,15 @@ def test_the_value_in_the_path_is_masked_but_fingerprinted_as_it_was() -> None:
     assert one.code.location.path == "keys/[REDACTED]/a"
     assert one.place_fingerprint != two.place_fingerprint
     assert one.value_fingerprint == two.value_fingerprint
+
+
+def test_a_plain_word_stays_in_names_of_files_and_rules() -> None:
+    """`src/admin/settings.py` with the password "admin": the path is needed, and tells nothing."""
+    record = gitleaks(1, Secret="admin", File="src/admin/settings.py", RuleID="generic-admin-key")
+    [kept] = ingest(dump([record])).findings
+    assert kept.code.location.path == "src/admin/settings.py"
+    assert kept.rule_id == "generic-admin-key"
+    [whole] = ingest(dump([gitleaks(1, Secret="admin", File="admin")])).findings
+    assert whole.code.location.path == "[REDACTED]"
+    [drawn] = ingest(dump([gitleaks(1, Secret="adm1n-x", File="src/adm1n-x/a.py")])).findings
+    assert "adm1n-x" not in drawn.code.location.path

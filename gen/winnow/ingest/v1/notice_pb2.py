@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dwinnow/ingest/v1/notice.proto\x12\x10winnow.ingest.v1\"\x82\x01\n\x06Notice\x12\x30\n\x04kind\x18\x01 \x01(\x0e\x32\x1c.winnow.ingest.v1.NoticeKindR\x04kind\x12\x14\n\x05\x66ield\x18\x02 \x01(\tR\x05\x66ield\x12\x18\n\x07records\x18\x03 \x01(\x04R\x07records\x12\x16\n\x06\x64\x65tail\x18\x04 \x01(\tR\x06\x64\x65tail*\xfa\x01\n\nNoticeKind\x12\x1b\n\x17NOTICE_KIND_UNSPECIFIED\x10\x00\x12\x1d\n\x19NOTICE_KIND_UNKNOWN_FIELD\x10\x01\x12\x1d\n\x19NOTICE_KIND_MISSING_FIELD\x10\x02\x12\x1f\n\x1bNOTICE_KIND_VALUES_REDACTED\x10\x03\x12\x1f\n\x1bNOTICE_KIND_SCAN_INCOMPLETE\x10\x04\x12\x18\n\x14NOTICE_KIND_NOT_OPEN\x10\x05\x12\x17\n\x13NOTICE_KIND_SPOOLED\x10\x06\x12\x1c\n\x18NOTICE_KIND_PART_SKIPPED\x10\x07\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dwinnow/ingest/v1/notice.proto\x12\x10winnow.ingest.v1\"\x82\x01\n\x06Notice\x12\x30\n\x04kind\x18\x01 \x01(\x0e\x32\x1c.winnow.ingest.v1.NoticeKindR\x04kind\x12\x14\n\x05\x66ield\x18\x02 \x01(\tR\x05\x66ield\x12\x18\n\x07records\x18\x03 \x01(\x04R\x07records\x12\x16\n\x06\x64\x65tail\x18\x04 \x01(\tR\x06\x64\x65tail*\x91\x02\n\nNoticeKind\x12\x1b\n\x17NOTICE_KIND_UNSPECIFIED\x10\x00\x12\x1d\n\x19NOTICE_KIND_UNKNOWN_FIELD\x10\x01\x12\x1d\n\x19NOTICE_KIND_MISSING_FIELD\x10\x02\x12\x1f\n\x1bNOTICE_KIND_VALUES_REDACTED\x10\x03\x12\x1f\n\x1bNOTICE_KIND_SCAN_INCOMPLETE\x10\x04\x12\x18\n\x14NOTICE_KIND_NOT_OPEN\x10\x05\x12\x17\n\x13NOTICE_KIND_SPOOLED\x10\x06\x12\x1c\n\x18NOTICE_KIND_PART_SKIPPED\x10\x07\x12\x15\n\x11NOTICE_KIND_EMPTY\x10\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,7 +32,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'winnow.ingest.v1.notice_pb2
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_NOTICEKIND']._serialized_start=185
-  _globals['_NOTICEKIND']._serialized_end=435
+  _globals['_NOTICEKIND']._serialized_end=458
   _globals['_NOTICE']._serialized_start=52
   _globals['_NOTICE']._serialized_end=182
 # @@protoc_insertion_point(module_scope)

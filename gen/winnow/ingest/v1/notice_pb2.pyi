@@ -43,6 +43,10 @@ class _NoticeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NoticeKind
     """The format cannot be read incrementally: the report was held whole, under a limit."""
     NOTICE_KIND_PART_SKIPPED: _NoticeKind.ValueType  # 7
     """A part of the report holds no findings of a kind that is read, and was passed over."""
+    NOTICE_KIND_EMPTY: _NoticeKind.ValueType  # 8
+    """The report has no content at all: a scanner that found nothing, or one that
+    did not run.
+    """
 
 class NoticeKind(_NoticeKind, metaclass=_NoticeKindEnumTypeWrapper):
     """What a notice tells. Open set: readers must accept unknown values."""
@@ -67,6 +71,10 @@ NOTICE_KIND_SPOOLED: NoticeKind.ValueType  # 6
 """The format cannot be read incrementally: the report was held whole, under a limit."""
 NOTICE_KIND_PART_SKIPPED: NoticeKind.ValueType  # 7
 """A part of the report holds no findings of a kind that is read, and was passed over."""
+NOTICE_KIND_EMPTY: NoticeKind.ValueType  # 8
+"""The report has no content at all: a scanner that found nothing, or one that
+did not run.
+"""
 Global___NoticeKind: _TypeAlias = NoticeKind  # noqa: Y015
 
 @_typing.final
