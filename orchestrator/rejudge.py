@@ -12,11 +12,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import Connection
 
-from orchestrator import events, states, store, store_rejudge
+from orchestrator import events, states, store, store_decisions, store_rejudge
+from orchestrator.service_decisions import settle
 from orchestrator.store_rejudge import Judged
 from runtime.channels import call
+from runtime.clock import now
 from runtime.database import Database
 from runtime.errors import WinnowError, from_rpc
 from winnow.finding.v1.finding_batch_pb2 import FindingBatch
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
 _BATCH = 256
 _DEADLINE = 60.0  # seconds for a batch
 _LLM = "llm"
+# Input of a verdict that was made later than its report: the moment it was made as of.
+_AS_OF = "judged_at"
 
 
 class Rejudging(NamedTuple):
@@ -44,11 +49,15 @@ class Rejudging(NamedTuple):
     def applies(self) -> bool:
         return self.mode == RejudgeMode.REJUDGE_MODE_APPLY
 
-    def header(self) -> ModerateHeader:
-        """What the moderator is told: the moment of a replay is that of the first judging."""
+    @property
+    def replays(self) -> bool:
+        return self.mode not in (RejudgeMode.REJUDGE_MODE_PREVIEW, RejudgeMode.REJUDGE_MODE_APPLY)
+
+    def header(self, moment: str) -> ModerateHeader:
+        """What the moderator is told; `moment` as in `_AS_OF`, empty for the first judging."""
         header = moderate_header(self.report)
-        if self.mode in (RejudgeMode.REJUDGE_MODE_PREVIEW, RejudgeMode.REJUDGE_MODE_APPLY):
-            header.ClearField("judged_at")
+        if moment:
+            header.judged_at.FromJsonString(moment)
         header.offline = True
         return header
 
@@ -92,20 +101,18 @@ class Rejudger:
             )
         asked = Rejudging(report, mode, most)
         answer = RejudgeReportResponse()
+        present = "" if asked.replays else _now()
         after = -1
         while page := await self._database.run(
             store_rejudge.page, report_id, tenant, after, _BATCH
         ):
             after = page[-1].ordinal
-            made = await self._judge(asked.header(), page)
-            changed = _compare(asked, page, made, answer)
-            if asked.applies and changed:
-                await self._database.run(
-                    store_rejudge.add,
-                    report_id,
-                    tenant,
-                    VerdictBatch(verdicts=changed, inputs=made.inputs),
-                )
+            for moment, ones in _by_moment(page, present).items():
+                made = await self._judge(asked.header(moment), ones)
+                changed = _compare(asked, ones, made, answer)
+                if asked.applies and changed:
+                    added = VerdictBatch(verdicts=changed, inputs={**made.inputs, _AS_OF: moment})
+                    await self._database.run(self._add, report_id, tenant, added)
         await self._database.run(self._conclude, asked, tenant, answer)
         return answer
 
@@ -123,15 +130,19 @@ class Rejudger:
         return verdicts
 
     @staticmethod
+    def _add(connection: Connection, report_id: uuid.UUID, tenant: str, made: VerdictBatch) -> None:
+        at = settle(connection, tenant)
+        store_decisions.add_verdicts(connection, report_id, tenant, made, at)
+
+    @staticmethod
     def _conclude(
         connection: Connection, asked: Rejudging, tenant: str, answer: RejudgeReportResponse
     ) -> None:
         report_id = uuid.UUID(asked.report.report_id)
-        if not (asked.applies and answer.changed):
-            answer.summary.CopyFrom(store.get(connection, report_id, tenant).summary)
-            return
-        summary = store_rejudge.recount(connection, report_id, tenant)
+        summary = store.get(connection, report_id, tenant).summary
         answer.summary.CopyFrom(summary)
+        if not (asked.applies and answer.changed):
+            return
         event = events.report_event(
             events.REPORT_REMODERATED,
             report_id,
@@ -141,6 +152,21 @@ class Rejudger:
             summary={"high": summary.high, "medium": summary.medium, "low": summary.low},
         )
         store.put_events(connection, [event])
+
+
+def _by_moment(page: Sequence[Judged], present: str) -> dict[str, list[Judged]]:
+    """Findings by the moment that they are judged as of: `present`, or if that is empty
+    each as its verdict was."""
+    found: dict[str, list[Judged]] = {}
+    for one in page:
+        found.setdefault(present or one.inputs.get(_AS_OF, ""), []).append(one)
+    return found
+
+
+def _now() -> str:
+    moment = Timestamp()
+    moment.FromDatetime(now())
+    return moment.ToJsonString()
 
 
 def _compare(

@@ -177,7 +177,8 @@ class Runner:
         event = events.report_event(events.REPORT_FAILED, report_id, tenant, reason=failure.reason)
 
         def fail(connection: Connection) -> Report:
-            reached = store_findings.account(connection, report_id)
+            at = store_decisions.apply(connection, report_id, tenant)
+            reached = store_findings.account(connection, report_id, at)
             return store.fail(connection, report_id, failure, [event], **reached)
 
         report = await self._database.run(fail)
@@ -276,8 +277,8 @@ class Runner:
         ended: list[Report] = []
 
         def end(connection: Connection) -> None:
-            store_decisions.apply(connection, report_id, tenant)
-            counts = store_findings.risks(connection, report_id)
+            at = store_decisions.apply(connection, report_id, tenant)
+            counts = store_findings.risks(connection, report_id, at)
             summary = {"high": counts.high, "medium": counts.medium, "low": counts.low}
             # Who was asked and what it cost belongs to the record; for a resumed
             # run, of what was left.

@@ -6,6 +6,7 @@ import asyncio
 import re
 import uuid
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
@@ -43,6 +44,7 @@ _VERDICTS: dict[int, tuple[Risk.ValueType, float | None, str]] = {
 
 # What a person may paste by mistake. Tickets (SEC-1234), dates and versions are no credentials.
 _TOKEN = re.compile(r"[^\s,;()\"'`]{10,}")
+_GIVEN = re.compile(r"(?i)(\b(?:pass\w*|pwd|secret|token|\w*key)\s*[=:]\s*)[^\s\[]+")
 _HARMLESS = re.compile(
     r"[A-Za-z][A-Za-z_]*-\d+|[\d.:TZ+-]+|v?\d+(\.\d+)+\S{0,8}|[^\d]+|https?://\S+"
 )
@@ -55,7 +57,8 @@ def mask(text: str) -> str:
         word = match[0].rstrip(".!?")
         return match[0] if _HARMLESS.fullmatch(word) else REDACTED
 
-    return _TOKEN.sub(masked, redact(text))
+    text = _GIVEN.sub(lambda match: match[1] + REDACTED, redact(text))
+    return _TOKEN.sub(masked, text)
 
 
 class DecisionService(rpc.DecisionServiceServicer):
@@ -134,7 +137,8 @@ class DecisionService(rpc.DecisionServiceServicer):
         actor = mask(request.actor) or "unknown"
 
         def withdraw(connection: Connection) -> tuple[Decision, int]:
-            ended = store_decisions.withdraw(connection, tenant, decision_id)
+            at = settle(connection, tenant)
+            ended = store_decisions.withdraw(connection, tenant, decision_id, at)
             if ended is None:
                 known = store_decisions.get(connection, tenant, decision_id)
                 raise _ended(request.decision_id) if known else _no_decision(request.decision_id)
@@ -171,16 +175,9 @@ class DecisionService(rpc.DecisionServiceServicer):
         moment of expiry; the reports' summaries and the event follow here.
         """
 
-        def settle(connection: Connection) -> int:
-            ended = store_decisions.expired(connection)
-            store.put_events(
-                connection,
-                [_event(events.DECISION_EXPIRED, decision, tenant) for decision, tenant in ended],
-            )
-            return len(ended)
-
         while True:
-            if await self._database.run(settle):
+            for tenant in await self._database.run(store_decisions.overdue):
+                await self._database.run(settle, tenant)
                 self._outbox.ring()
             await asyncio.sleep(_TICK_SECONDS)
 
@@ -188,8 +185,9 @@ class DecisionService(rpc.DecisionServiceServicer):
     def _decide(
         connection: Connection, tenant: str, chosen: Sequence[Target], given: Given
     ) -> tuple[list[Decision], int]:
+        at = settle(connection, tenant)
         made, decided = store_decisions.decide(
-            connection, tenant, [_scoped(one, given) for one in chosen], given
+            connection, tenant, [_scoped(one, given) for one in chosen], given, at
         )
         happened = [
             _event(
@@ -204,6 +202,19 @@ class DecisionService(rpc.DecisionServiceServicer):
         ]
         store.put_events(connection, happened)
         return made, decided
+
+
+def settle(connection: Connection, tenant: str) -> datetime:
+    """Settles a tenant's expired decisions; first thing wherever what stands changes.
+
+    Returns:
+        The moment as of which the change is to be made.
+    """
+    ended, at = store_decisions.expired(connection, tenant)
+    store.put_events(
+        connection, [_event(events.DECISION_EXPIRED, decision, tenant) for decision in ended]
+    )
+    return at
 
 
 def _given(ruling: pb.Ruling) -> Given:

@@ -56,12 +56,14 @@ def standing(*columns: ColumnElement[Any], at: datetime | None = None) -> Latera
     )
 
 
-def standing_in(report_id: uuid.UUID, *columns: ColumnElement[Any]) -> Select[Any]:
+def standing_in(
+    report_id: uuid.UUID, *columns: ColumnElement[Any], at: datetime | None = None
+) -> Select[Any]:
     """These columns of the verdicts that stand on a report's findings, one row each:
     faster than asking for each finding.
     """
     return (
-        _standing(*columns, at=None)
+        _standing(*columns, at=at)
         .ext(distinct_on(verdicts.c.ordinal))
         .where(verdicts.c.report_id == report_id)
         .order_by(verdicts.c.ordinal, *_FIRST)

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
+    ARRAY,
     ColumnElement,
     Connection,
     Row,
@@ -32,10 +33,10 @@ from sqlalchemy import (
 
 from orchestrator import states
 from orchestrator.standing import lock_standing, standing
-from orchestrator.store_findings import Filters, filtered
+from orchestrator.store_findings import Filters, filtered, put_verdicts
 from orchestrator.tables import decisions, findings, reports, verdicts
 from runtime.clock import now, uuid7
-from winnow.finding.v1.verdict_pb2 import Risk, Verdict, VerdictSource
+from winnow.finding.v1.verdict_pb2 import Risk, Verdict, VerdictBatch, VerdictSource
 from winnow.report.v1.decision_pb2 import Decision, DecisionOutcome, DecisionScope
 
 _CREDENTIAL = DecisionScope.DECISION_SCOPE_CREDENTIAL
@@ -129,15 +130,13 @@ def reached(connection: Connection, tenant: str, chosen: Sequence[Target]) -> in
 
 
 def decide(
-    connection: Connection, tenant: str, chosen: Sequence[Target], given: Given
+    connection: Connection, tenant: str, chosen: Sequence[Target], given: Given, at: datetime
 ) -> tuple[list[Decision], int]:
-    """Makes one decision for each target; what they replace ends.
+    """Makes one decision for each target at `at`, as `expired` says; what they replace ends.
 
     Returns:
         The decisions, and how many findings they decide now.
     """
-    lock_standing(connection, tenant)
-    at = now()
     before = _counts(connection, _reach(tenant, chosen), at)
     _end_replaced(connection, tenant, chosen, at)
     rows = [
@@ -177,34 +176,36 @@ def decide(
     return [_decision(row) for row in rows_made], sum(after.values())
 
 
-def apply(connection: Connection, report_id: uuid.UUID, tenant: str) -> None:
-    """Gives a report's findings the verdicts of the decisions that follow their values.
+def apply(connection: Connection, report_id: uuid.UUID, tenant: str) -> datetime:
+    """Gives a report's findings the verdicts of the decisions that follow their values,
+    and of those that were made on them while the report ran.
 
     Called in the transaction that ends the report, before its risks are counted.
+
+    Returns:
+        The moment to count them as of: what expires later is still to be settled.
     """
     lock_standing(connection, tenant, shared=True)
     at = now()
     holding = (
         decisions.c.tenant_id == tenant,
-        decisions.c.scope.in_((_CREDENTIAL, _PLACE)),
+        or_(decisions.c.scope.in_((_CREDENTIAL, _PLACE)), decisions.c.report_id == report_id),
         or_(decisions.c.ends_at.is_(None), decisions.c.ends_at > at),
     )
-    if connection.execute(select(literal(1)).where(*holding).limit(1)).first() is None:
-        return
-    _put_verdicts(connection, at, and_(*holding), findings.c.report_id == report_id)
+    if connection.execute(select(literal(1)).where(*holding).limit(1)).first() is not None:
+        _put_verdicts(connection, at, and_(*holding), findings.c.report_id == report_id)
+    return at
 
 
 def withdraw(
-    connection: Connection, tenant: str, decision_id: uuid.UUID
+    connection: Connection, tenant: str, decision_id: uuid.UUID, at: datetime
 ) -> tuple[Decision, int] | None:
-    """Ends a decision now.
+    """Ends a decision at `at`, as `expired` says.
 
     Returns:
         The decision, and how many findings it decided; None if it had ended
         already, or there is none.
     """
-    lock_standing(connection, tenant)
-    at = now()
     row = connection.execute(
         update(decisions)
         .where(
@@ -217,26 +218,41 @@ def withdraw(
     ).first()
     if row is None:
         return None
-    return _decision(row), _settle(connection, decision_id, at)
+    return _decision(row), _settle(connection, [decision_id], at)
 
 
-def expired(connection: Connection) -> list[tuple[Decision, str]]:
-    """Settles the decisions that have expired: moves the summaries of their reports.
+def overdue(connection: Connection) -> list[str]:
+    """Tenants with expired decisions that are not settled."""
+    query = select(decisions.c.tenant_id.distinct()).where(
+        ~decisions.c.settled, decisions.c.ends_at <= now()
+    )
+    return list(connection.execute(query).scalars())
+
+
+def expired(connection: Connection, tenant: str) -> tuple[list[Decision], datetime]:
+    """Settles a tenant's decisions that have expired: moves the summaries of their reports.
+
+    Before anything else changes what stands: the difference that an expiry made can
+    be told only while no later verdict stands on its findings.
 
     Returns:
-        The decisions, with their tenants.
+        The decisions, and the moment up to which they are settled: the transaction's.
     """
+    lock_standing(connection, tenant)
     at = now()
     rows = connection.execute(
         update(decisions)
-        .where(~decisions.c.settled, decisions.c.ends_at <= at)
+        .where(decisions.c.tenant_id == tenant, ~decisions.c.settled, decisions.c.ends_at <= at)
         .values(settled=True)
         .returning(decisions)
     ).all()
+    # Those that end in the same moment make one difference together.
+    together: dict[datetime, list[uuid.UUID]] = {}
     for row in rows:
-        lock_standing(connection, row.tenant_id)
-        _settle(connection, row.decision_id, row.ends_at)
-    return [(_decision(row), row.tenant_id) for row in rows]
+        together.setdefault(row.ends_at, []).append(row.decision_id)
+    for moment, ids in together.items():
+        _settle(connection, ids, moment)
+    return [_decision(row) for row in rows], at
 
 
 def get(connection: Connection, tenant: str, decision_id: uuid.UUID) -> Decision | None:
@@ -296,11 +312,24 @@ def _reach(tenant: str, chosen: Sequence[Target]) -> ColumnElement[bool]:
     alone = [(one.report_id, one.ordinal) for one in chosen if one.scope == _FINDING]
     reach: ColumnElement[bool] = findings.c.value_fingerprint.in_(values)
     if places:
-        at_path = tuple_(findings.c.value_fingerprint, findings.c.path).in_(places)
-        reach = or_(reach, at_path)
+        reach = or_(reach, _one_of(findings.c.value_fingerprint, findings.c.path, places))
     if alone:
-        reach = or_(reach, tuple_(findings.c.report_id, findings.c.ordinal).in_(alone))
+        reach = or_(reach, _one_of(findings.c.report_id, findings.c.ordinal, alone))
     return and_(findings.c.tenant_id == tenant, reach)
+
+
+def _one_of(
+    left: ColumnElement[Any], right: ColumnElement[Any], pairs: Collection[tuple[Any, Any]]
+) -> ColumnElement[bool]:
+    """Whether two columns are one of many pairs: as two arrays, since PostgreSQL takes
+    a list of rows for a tree of conditions, too deep from some thousands on.
+    """
+    lefts, rights = zip(*pairs, strict=True)
+    rows = select(
+        func.unnest(cast(list(lefts), ARRAY(left.type))),
+        func.unnest(cast(list(rights), ARRAY(right.type))),
+    )
+    return tuple_(left, right).in_(rows)
 
 
 def _end_replaced(
@@ -315,15 +344,15 @@ def _end_replaced(
         narrower = or_(
             narrower,
             and_(
-                decisions.c.scope == _PLACE,
-                tuple_(decisions.c.value_fingerprint, decisions.c.path).in_(places),
+                decisions.c.scope.in_((_PLACE, _FINDING)),
+                _one_of(decisions.c.value_fingerprint, decisions.c.path, places),
             ),
         )
     narrower = or_(
         narrower,
         and_(
             decisions.c.scope == _FINDING,
-            tuple_(decisions.c.report_id, decisions.c.ordinal).in_(alone),
+            _one_of(decisions.c.report_id, decisions.c.ordinal, alone),
         ),
     )
     connection.execute(
@@ -399,12 +428,32 @@ def _put_verdicts(
         connection.execute(insert(verdicts).from_select(columns, query))
 
 
-def _settle(connection: Connection, decision_id: uuid.UUID, at: datetime) -> int:
-    """Moves the summaries by what a decision's end at `at` changed."""
+def add_verdicts(
+    connection: Connection,
+    report_id: uuid.UUID,
+    tenant: str,
+    made: VerdictBatch,
+    at: datetime,
+) -> None:
+    """Adds verdicts as the newest of the cascade, and moves the report's summary; `at` as
+    `expired` says."""
+    ordinals = [verdict.ordinal for verdict in made.verdicts]
+    query = (
+        select(verdicts.c.ordinal, func.max(verdicts.c.revision) + 1)
+        .where(verdicts.c.report_id == report_id, verdicts.c.ordinal.in_(ordinals))
+        .group_by(verdicts.c.ordinal)
+    )
+    on_them = and_(findings.c.report_id == report_id, findings.c.ordinal.in_(ordinals))
+    before = _counts(connection, on_them, at)
+    following: dict[int, int] = dict(connection.execute(query).tuples().all())
+    put_verdicts(connection, report_id, tenant, [made], following)
+    _shift(connection, before, _counts(connection, on_them, at))
+
+
+def _settle(connection: Connection, ids: Sequence[uuid.UUID], at: datetime) -> int:
+    """Moves the summaries by what the end of decisions at `at` changed."""
     on_them = tuple_(findings.c.report_id, findings.c.ordinal).in_(
-        select(verdicts.c.report_id, verdicts.c.ordinal).where(
-            verdicts.c.decision_id == decision_id
-        )
+        select(verdicts.c.report_id, verdicts.c.ordinal).where(verdicts.c.decision_id.in_(ids))
     )
     before = _counts(connection, on_them, at - _INSTANT)
     _shift(connection, before, _counts(connection, on_them, at))

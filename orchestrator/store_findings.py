@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
@@ -188,14 +189,16 @@ def resume_point(connection: Connection, report_id: uuid.UUID) -> int:
     return following
 
 
-def account(connection: Connection, report_id: uuid.UUID) -> dict[str, int]:
+def account(
+    connection: Connection, report_id: uuid.UUID, at: datetime | None = None
+) -> dict[str, int]:
     """What is stored of a report that did not reach its end, as columns of `reports`."""
 
     def count(table: Table) -> int:
         query = select(func.count()).select_from(table).where(table.c.report_id == report_id)
         return connection.execute(query).scalar_one()
 
-    found, refused, counts = count(findings), count(rejections), risks(connection, report_id)
+    found, refused, counts = count(findings), count(rejections), risks(connection, report_id, at)
     return {
         "records_read": found + refused,
         "records_findings": found,
@@ -254,9 +257,9 @@ def unjudged(connection: Connection, report_id: uuid.UUID, after: int, limit: in
     return batch
 
 
-def risks(connection: Connection, report_id: uuid.UUID) -> RiskSummary:
-    """Findings by the risk of the verdict that stands."""
-    latest = standing_in(report_id, verdicts.c.risk).subquery("latest")
+def risks(connection: Connection, report_id: uuid.UUID, at: datetime | None = None) -> RiskSummary:
+    """Findings by the risk of the verdict that stands, at a moment or now."""
+    latest = standing_in(report_id, verdicts.c.risk, at=at).subquery("latest")
     query = select(latest.c.risk, func.count()).group_by(latest.c.risk)
     counts = {row[0]: row[1] for row in connection.execute(query)}
     return RiskSummary(

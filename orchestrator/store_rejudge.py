@@ -5,14 +5,11 @@ from __future__ import annotations
 import uuid
 from typing import NamedTuple
 
-from sqlalchemy import Connection, func, literal, select, update
+from sqlalchemy import Connection, literal, select
 
-from orchestrator import store_findings
-from orchestrator.standing import lock_standing
-from orchestrator.tables import findings, reports, verdicts
+from orchestrator.tables import findings, verdicts
 from winnow.finding.v1.finding_pb2 import Finding
-from winnow.finding.v1.verdict_pb2 import Verdict, VerdictBatch
-from winnow.report.v1.report_pb2 import RiskSummary
+from winnow.finding.v1.verdict_pb2 import Verdict
 
 
 class Judged(NamedTuple):
@@ -54,28 +51,3 @@ def page(
         Judged(ordinal, Finding.FromString(finding), Verdict.FromString(verdict), inputs)
         for ordinal, finding, verdict, inputs in connection.execute(query)
     ]
-
-
-def add(connection: Connection, report_id: uuid.UUID, tenant: str, made: VerdictBatch) -> None:
-    """Adds verdicts as the newest of the cascade."""
-    lock_standing(connection, tenant)
-    ordinals = [verdict.ordinal for verdict in made.verdicts]
-    query = (
-        select(verdicts.c.ordinal, func.max(verdicts.c.revision) + 1)
-        .where(verdicts.c.report_id == report_id, verdicts.c.ordinal.in_(ordinals))
-        .group_by(verdicts.c.ordinal)
-    )
-    following: dict[int, int] = dict(connection.execute(query).tuples().all())
-    store_findings.put_verdicts(connection, report_id, tenant, [made], following)
-
-
-def recount(connection: Connection, report_id: uuid.UUID, tenant: str) -> RiskSummary:
-    """Writes the risks that stand into the report's summary."""
-    lock_standing(connection, tenant)
-    summary = store_findings.risks(connection, report_id)
-    connection.execute(
-        update(reports)
-        .where(reports.c.report_id == report_id)
-        .values(risk_high=summary.high, risk_medium=summary.medium, risk_low=summary.low)
-    )
-    return summary

@@ -129,6 +129,9 @@ class Client:
         except Exception as error:  # noqa: BLE001 -- the SDK trips over JSON of another shape
             status = _rule_of(error)
             raise Unanswered(status, 0.0 if status in _FREE else usd or None) from None
+        except asyncio.CancelledError:  # the report's time is over, or its caller is gone
+            status = "llm.deadline"
+            raise
         finally:
             latency = round((time.perf_counter() - started) * 1000)
             used.model = self.model

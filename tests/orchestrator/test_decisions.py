@@ -148,10 +148,10 @@ async def test_an_accepted_risk_expires(alone: Asker, database_url: str) -> None
 
     database = Database(database_url)
     try:
-        ended = await database.run(store_decisions.expired)
+        ended, _ = await database.run(store_decisions.expired, alone.tenant)
     finally:
         await database.close()
-    assert made.decision.decision_id in [decision.decision_id for decision, _ in ended]
+    assert [decision.decision_id for decision in ended] == [made.decision.decision_id]
     assert await summary(alone, stored.report_id) == was
 
 
@@ -315,6 +315,7 @@ async def test_another_tenant_decides_nothing(alone: Asker) -> None:
         ("see SEC-12345 of 2026-01-02", "see SEC-12345 of 2026-01-02"),
         ("the password is " + "Winter" + "2024!x.", "the password is [redacted]"),
         ("known since v1.2.3-rc4", "known since v1.2.3-rc4"),
+        ("it is password=" + "Correct" + "Horse!", "it is password=[redacted]"),
         ("https://tracker.example.test/a/1", "https://tracker.example.test/a/1"),
     ],
 )
