@@ -49,8 +49,8 @@ _TOOLS = ("gitleaks", "betterleaks", "kingfisher", "credsweeper", "detect-secret
 _WHERES = ("value", "name", "path", "line", "rule", "shape", "check", "combination", "code")
 _IMPACTS = ("account", "service", "limited", "public")
 _RULES = 4096
-_PATHS = 16384
-_ROWS = 8192
+_PATHS = 4096
+_ROWS = 2048
 
 _FACTS = (
     *(f"sum.{where}" for where in _WHERES),

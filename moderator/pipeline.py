@@ -22,7 +22,7 @@ from winnow.moderate.v1.moderate_service_pb2 import ModerateHeader
 if TYPE_CHECKING:
     from moderator.stages.llm import Case, LanguageModel, Outcome
 
-_RENDERED = 8192
+_RENDERED = 2048
 _NOTHING: Mapping[int, Verdict] = {}
 
 # A stage's index and its opinion.

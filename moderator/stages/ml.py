@@ -23,7 +23,7 @@ from winnow.finding.v1.verdict_pb2 import VERDICT_SOURCE_ML
 
 # A family of fewer findings than this has no curve to trust.
 _SUPPORT = 100
-_MAX_OPINIONS = 8192
+_MAX_OPINIONS = 2048
 # What a text must add, in log-odds, to be named.
 _TELLS = 0.5
 _MAX_TEXTS = 3
