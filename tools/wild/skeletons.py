@@ -503,9 +503,7 @@ def _netrc(groups: dict[str, list[Entry]], chance: random.Random) -> Lines:
 
 
 def _npmrc(groups: dict[str, list[Entry]], chance: random.Random) -> Lines:
-    registry = chance.choice(
-        ("npm.corp.local", "registry.npmjs.org", "nexus.internal/repository/npm")
-    )
+    registry = chance.choice(("npm.corp.local", "nexus.internal/repository/npm"))
     return [
         "save-exact=true",
         *(f"//{registry}/:_authToken={entries[-1].value}" for entries in list(groups.values())[:1]),
