@@ -54,7 +54,6 @@ _OPERATOR_REPORT = (
 )
 _OPERATOR = b"aquasecurity.github.io/"
 _LISTS = frozenset((b"Vulnerabilities", b"Secrets", b"Misconfigurations", b"Licenses"))
-_RECORDS = frozenset((b"VulnerabilityID", b"RuleID", b"AVDID", b"MisconfSummary"))
 _OF_REPORT = frozenset((b"SchemaVersion", b"ArtifactName", b"ClusterName"))
 _SCHEMA = re.compile(rb'"SchemaVersion"\s*:\s*2\b')
 

@@ -128,6 +128,3 @@ The reasons mean:
 def digest(text: str) -> str:
     """`sha256:<hex>` of a text, as verdicts name what they were made from."""
     return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-SYSTEM_DIGEST = digest(SYSTEM)

@@ -95,9 +95,6 @@ _SHOWN = re.compile(
     r"|(?:^|/)plugins/[\w/]+\.(?:py|ya?ml)$|(?:^|/)examples?[-_.\w]*\.json$",
     re.IGNORECASE,
 )
-_OPTION = re.compile(
-    r"pass(?:word|wd)?[_\s-]*[a-z_]+$|^(?:update|no|use|has|is|show|require)_", re.I
-)
 # An API key that a program shows to everyone is still one that works.
 _GOOGLE_KEY = re.compile("AI" + "za[\\w-]{35}")
 _YAML_LINE = re.compile(r"^\s*(?:#\s*)?(?:- )?[\w-]+: \S")

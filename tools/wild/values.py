@@ -20,7 +20,6 @@ DIGITS = string.digits
 LOWER_DIGITS = string.ascii_lowercase + DIGITS
 UPPER_HEX = "0123456789ABCDEF"
 BASE64 = ALNUM + "+/"
-SYMBOLS = "!@#$%^&*-_=+?."
 
 
 class Kind(NamedTuple):
