@@ -21,9 +21,14 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    func,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB, UUID
+
+from runtime.consumers import inbox_table
+from runtime.jobs import jobs_table
+from runtime.schedules import schedules_table
 
 SCHEMA = "orchestrator"
 
@@ -59,9 +64,15 @@ reports = Table(
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("updated_at", DateTime(timezone=True), nullable=False),
     Column("finished_at", DateTime(timezone=True)),
+    # When every record had been read.
+    Column("ingested_at", DateTime(timezone=True)),
+    # The earliest report of the same bytes, asset and scanner.
+    Column("duplicate_of", UUID(as_uuid=True)),
+    # The newest of its run_events.
+    Column("last_event", BigInteger, nullable=False, server_default="0"),
     # The id is a UUIDv7: newest first needs no second column.
     Index("reports_newest", "tenant_id", text("report_id DESC")),
-    Index("reports_unfinished", "report_id", postgresql_where=text("status NOT IN (4, 5)")),
+    Index("reports_by_content", "tenant_id", "sha256"),
 )
 
 raw_chunks = Table(
@@ -176,4 +187,53 @@ outbox = Table(
     Column("tenant_id", Text, nullable=False),
     # winnow.event.v1.Envelope.
     Column("event", LargeBinary, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    # Whether the audit service and the event transport have it; with both it goes.
+    Column("audited", Boolean, nullable=False, server_default=text("false")),
+    Column("published", Boolean, nullable=False, server_default=text("false")),
+    Index("outbox_unaudited", "seq", postgresql_where=text("NOT audited")),
+    Index("outbox_unpublished", "seq", postgresql_where=text("NOT published")),
 )
+
+run_events = Table(
+    "run_events",
+    metadata,
+    # What runs: a report.
+    Column("run_id", UUID(as_uuid=True), primary_key=True),
+    # From 1, without holes.
+    Column("ordinal", BigInteger, primary_key=True),
+    Column("tenant_id", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False),
+    # winnow.event.v1.Envelope.
+    Column("payload", LargeBinary, nullable=False),
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("tenant_id", Text, primary_key=True),
+    # SHA-256 of the caller's key: a key is the caller's own text.
+    Column("key_digest", LargeBinary, primary_key=True),
+    # SHA-256 of declaration and bytes.
+    Column("request_digest", LargeBinary, nullable=False),
+    Column("report_id", UUID(as_uuid=True), nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    # winnow.report.v1.Report as it ended.
+    Column("answer", LargeBinary),
+    Index("idempotency_by_report", "report_id"),
+    Index("idempotency_by_age", "created_at"),
+)
+
+activity = Table(
+    "activity",
+    metadata,
+    Column("tenant_id", Text, primary_key=True),
+    Column("hour", DateTime(timezone=True), primary_key=True),
+    Column("event_type", Text, primary_key=True),
+    Column("events", BigInteger, nullable=False),
+)
+
+jobs = jobs_table(metadata)
+schedules = schedules_table(metadata)
+inbox = inbox_table(metadata)

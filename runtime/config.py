@@ -31,7 +31,14 @@ PREFIX = "WINNOW_"
 
 # Read outside of Settings: where settings come from, and the client's own.
 _OTHER_NAMES = frozenset(
-    {"WINNOW_CONFIG", "WINNOW_SECRETS_DIR", "WINNOW_SERVER", "WINNOW_MATCHER", "WINNOW_SAMPLES"}
+    {
+        "WINNOW_CONFIG",
+        "WINNOW_SECRETS_DIR",
+        "WINNOW_SERVER",
+        "WINNOW_MATCHER",
+        "WINNOW_SAMPLES",
+        "WINNOW_CRASH_POINT",
+    }
 )
 
 

@@ -54,10 +54,17 @@ MAPPINGS: dict[str, _Mapping] = {
     "SEAL_BROKEN": _Mapping(_C.DATA_LOSS, 500, "Seal broken"),
     "REPORT_STATE": _Mapping(_C.FAILED_PRECONDITION, 409, "Report in another state"),
     "REPORT_CANCELLED": _Mapping(_C.CANCELLED, 409, "Report cancelled"),
-    "OVERLOADED": _Mapping(_C.RESOURCE_EXHAUSTED, 503, "Overloaded", retry=True),
+    "OVERLOADED": _Mapping(_C.UNAVAILABLE, 503, "Overloaded", retry=True),
     "AUDIT_NOT_FOUND": _Mapping(_C.NOT_FOUND, 404, "Not in the audit log"),
     "EVENT_CONFLICT": _Mapping(_C.ALREADY_EXISTS, 409, "Event conflicts"),
     "STREAM_CUT_SHORT": _Mapping(_C.UNAVAILABLE, 503, "Stream cut short", retry=True),
+    "IDEMPOTENCY_KEY_REUSED": _Mapping(_C.ALREADY_EXISTS, 422, "Idempotency key reused"),
+    "READER_TOO_SLOW": _Mapping(_C.ABORTED, 503, "Reader too slow", retry=True),
+    "JOB_NOT_FOUND": _Mapping(_C.NOT_FOUND, 404, "Job not found"),
+    "JOB_STATE": _Mapping(_C.FAILED_PRECONDITION, 409, "Job in another state"),
+    "LEASE_LOST": _Mapping(_C.ABORTED, 409, "Lease lost"),
+    "AUDIT_INCONSISTENT": _Mapping(_C.DATA_LOSS, 500, "Audit log altered"),
+    "AUDIT_UNAVAILABLE": _Mapping(_C.UNAVAILABLE, 503, "Audit unavailable", retry=True),
 }
 
 

@@ -98,6 +98,30 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """No decision has this id. Metadata: `decision_id`. Retry: no."""
     ERROR_REASON_DECISION_ENDED: _ErrorReason.ValueType  # 28
     """The decision has ended already. Metadata: `decision_id`. Retry: no."""
+    ERROR_REASON_IDEMPOTENCY_KEY_REUSED: _ErrorReason.ValueType  # 29
+    """The idempotency key was used within 24 hours with another declaration or
+    other bytes. Metadata: `report_id` of the first. Retry: no; take a new key.
+    """
+    ERROR_REASON_READER_TOO_SLOW: _ErrorReason.ValueType  # 30
+    """The reader of a stream took nothing for too long and was cut. Metadata:
+    `last_ordinal`. Retry: yes, from there.
+    """
+    ERROR_REASON_JOB_NOT_FOUND: _ErrorReason.ValueType  # 31
+    """No job has this id. Metadata: `job_id`. Retry: no."""
+    ERROR_REASON_JOB_STATE: _ErrorReason.ValueType  # 32
+    """The job is not dead, so it needs no second chance. Metadata: `job_id`,
+    `job_state`. Retry: no.
+    """
+    ERROR_REASON_LEASE_LOST: _ErrorReason.ValueType  # 33
+    """Another worker has taken the job over; what this one wrote was refused.
+    Retry: no, it is done elsewhere.
+    """
+    ERROR_REASON_AUDIT_INCONSISTENT: _ErrorReason.ValueType  # 34
+    """The audit log does not continue the last checkpoint that was published: it
+    was altered. Metadata: `tree_size` of that checkpoint. Retry: no.
+    """
+    ERROR_REASON_AUDIT_UNAVAILABLE: _ErrorReason.ValueType  # 35
+    """No audit record can be made, and without one nothing new is accepted. Retry: yes."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Machine-readable reason of an error. "Retry" says whether the same call can
@@ -178,4 +202,28 @@ ERROR_REASON_DECISION_NOT_FOUND: ErrorReason.ValueType  # 27
 """No decision has this id. Metadata: `decision_id`. Retry: no."""
 ERROR_REASON_DECISION_ENDED: ErrorReason.ValueType  # 28
 """The decision has ended already. Metadata: `decision_id`. Retry: no."""
+ERROR_REASON_IDEMPOTENCY_KEY_REUSED: ErrorReason.ValueType  # 29
+"""The idempotency key was used within 24 hours with another declaration or
+other bytes. Metadata: `report_id` of the first. Retry: no; take a new key.
+"""
+ERROR_REASON_READER_TOO_SLOW: ErrorReason.ValueType  # 30
+"""The reader of a stream took nothing for too long and was cut. Metadata:
+`last_ordinal`. Retry: yes, from there.
+"""
+ERROR_REASON_JOB_NOT_FOUND: ErrorReason.ValueType  # 31
+"""No job has this id. Metadata: `job_id`. Retry: no."""
+ERROR_REASON_JOB_STATE: ErrorReason.ValueType  # 32
+"""The job is not dead, so it needs no second chance. Metadata: `job_id`,
+`job_state`. Retry: no.
+"""
+ERROR_REASON_LEASE_LOST: ErrorReason.ValueType  # 33
+"""Another worker has taken the job over; what this one wrote was refused.
+Retry: no, it is done elsewhere.
+"""
+ERROR_REASON_AUDIT_INCONSISTENT: ErrorReason.ValueType  # 34
+"""The audit log does not continue the last checkpoint that was published: it
+was altered. Metadata: `tree_size` of that checkpoint. Retry: no.
+"""
+ERROR_REASON_AUDIT_UNAVAILABLE: ErrorReason.ValueType  # 35
+"""No audit record can be made, and without one nothing new is accepted. Retry: yes."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

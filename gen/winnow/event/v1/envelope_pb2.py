@@ -26,15 +26,15 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ewinnow/event/v1/envelope.proto\x12\x0fwinnow.event.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa1\x03\n\x08\x45nvelope\x12\x19\n\x08\x65vent_id\x18\x01 \x01(\tR\x07\x65ventId\x12\x1d\n\nevent_type\x18\x02 \x01(\tR\teventType\x12;\n\x0boccurred_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\noccurredAt\x12\x1b\n\ttenant_id\x18\x04 \x01(\tR\x08tenantId\x12\x1d\n\nrequest_id\x18\x05 \x01(\tR\trequestId\x12\x18\n\x07subject\x18\x06 \x01(\tR\x07subject\x12:\n\x08severity\x18\x07 \x01(\x0e\x32\x1e.winnow.event.v1.EventSeverityR\x08severity\x12\x16\n\x06schema\x18\x08 \x01(\tR\x06schema\x12\x31\n\x07payload\x18\t \x01(\x0b\x32\x17.google.protobuf.StructR\x07payload\x12\'\n\x0fidempotency_key\x18\n \x01(\tR\x0eidempotencyKey\x12\x18\n\x07service\x18\x0b \x01(\tR\x07service*~\n\rEventSeverity\x12\x1e\n\x1a\x45VENT_SEVERITY_UNSPECIFIED\x10\x00\x12\x17\n\x13\x45VENT_SEVERITY_INFO\x10\x01\x12\x1a\n\x16\x45VENT_SEVERITY_WARNING\x10\x02\x12\x18\n\x14\x45VENT_SEVERITY_ERROR\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ewinnow/event/v1/envelope.proto\x12\x0fwinnow.event.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbb\x03\n\x08\x45nvelope\x12\x19\n\x08\x65vent_id\x18\x01 \x01(\tR\x07\x65ventId\x12\x1d\n\nevent_type\x18\x02 \x01(\tR\teventType\x12;\n\x0boccurred_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\noccurredAt\x12\x1b\n\ttenant_id\x18\x04 \x01(\tR\x08tenantId\x12\x1d\n\nrequest_id\x18\x05 \x01(\tR\trequestId\x12\x18\n\x07subject\x18\x06 \x01(\tR\x07subject\x12:\n\x08severity\x18\x07 \x01(\x0e\x32\x1e.winnow.event.v1.EventSeverityR\x08severity\x12\x16\n\x06schema\x18\x08 \x01(\tR\x06schema\x12\x31\n\x07payload\x18\t \x01(\x0b\x32\x17.google.protobuf.StructR\x07payload\x12\'\n\x0fidempotency_key\x18\n \x01(\tR\x0eidempotencyKey\x12\x18\n\x07service\x18\x0b \x01(\tR\x07service\x12\x18\n\x07ordinal\x18\x0c \x01(\x04R\x07ordinal*~\n\rEventSeverity\x12\x1e\n\x1a\x45VENT_SEVERITY_UNSPECIFIED\x10\x00\x12\x17\n\x13\x45VENT_SEVERITY_INFO\x10\x01\x12\x1a\n\x16\x45VENT_SEVERITY_WARNING\x10\x02\x12\x18\n\x14\x45VENT_SEVERITY_ERROR\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'winnow.event.v1.envelope_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EVENTSEVERITY']._serialized_start=534
-  _globals['_EVENTSEVERITY']._serialized_end=660
+  _globals['_EVENTSEVERITY']._serialized_start=560
+  _globals['_EVENTSEVERITY']._serialized_end=686
   _globals['_ENVELOPE']._serialized_start=115
-  _globals['_ENVELOPE']._serialized_end=532
+  _globals['_ENVELOPE']._serialized_end=558
 # @@protoc_insertion_point(module_scope)

@@ -66,6 +66,7 @@ class Envelope(_message.Message):
     PAYLOAD_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
     SERVICE_FIELD_NUMBER: _builtins.int
+    ORDINAL_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """UUIDv7 (RFC 9562), canonical text. CloudEvents `id`."""
     event_type: _builtins.str
@@ -86,6 +87,11 @@ class Envelope(_message.Message):
     """
     service: _builtins.str
     """The service whose work the event records. CloudEvents `source` as "winnow/<service>"."""
+    ordinal: _builtins.int
+    """Position among the events of its run, e.g. of one report's progress, from 1,
+    without holes; 0 for an event that belongs to no run. CloudEvents extension
+    `sequence`.
+    """
     @_builtins.property
     def occurred_at(self) -> _timestamp_pb2.Timestamp:
         """When, UTC, microseconds. CloudEvents `time`."""
@@ -108,10 +114,11 @@ class Envelope(_message.Message):
         payload: _struct_pb2.Struct | None = ...,
         idempotency_key: _builtins.str = ...,
         service: _builtins.str = ...,
+        ordinal: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["occurred_at", b"occurred_at", "payload", b"payload"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_id", b"event_id", "event_type", b"event_type", "idempotency_key", b"idempotency_key", "occurred_at", b"occurred_at", "payload", b"payload", "request_id", b"request_id", "schema", b"schema", "service", b"service", "severity", b"severity", "subject", b"subject", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_id", b"event_id", "event_type", b"event_type", "idempotency_key", b"idempotency_key", "occurred_at", b"occurred_at", "ordinal", b"ordinal", "payload", b"payload", "request_id", b"request_id", "schema", b"schema", "service", b"service", "severity", b"severity", "subject", b"subject", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -226,6 +226,7 @@ class Report(_message.Message):
     TENANT_ID_FIELD_NUMBER: _builtins.int
     DIALECT_FIELD_NUMBER: _builtins.int
     NOTICES_FIELD_NUMBER: _builtins.int
+    DUPLICATE_OF_FIELD_NUMBER: _builtins.int
     report_id: _builtins.str
     """UUIDv7, canonical text. Output only, like all fields but source and labels."""
     status: Global___ReportStatus.ValueType
@@ -246,6 +247,8 @@ class Report(_message.Message):
     """Whose report."""
     dialect: _builtins.str
     """Dialect of the format, with a guess of the tool's version, for people."""
+    duplicate_of: _builtins.str
+    """The earliest report of the same bytes, asset and scanner; empty if this is it."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When it became durable."""
@@ -304,10 +307,11 @@ class Report(_message.Message):
         tenant_id: _builtins.str = ...,
         dialect: _builtins.str = ...,
         notices: _abc.Iterable[_notice_pb2.Notice] | None = ...,
+        duplicate_of: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "error", b"error", "finished_at", b"finished_at", "records", b"records", "source", b"source", "summary", b"summary", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_key", b"asset_key", "created_at", b"created_at", "dialect", b"dialect", "error", b"error", "finished_at", b"finished_at", "labels", b"labels", "notices", b"notices", "parser", b"parser", "records", b"records", "report_format", b"report_format", "report_id", b"report_id", "scanner_type", b"scanner_type", "sha256", b"sha256", "size_bytes", b"size_bytes", "source", b"source", "status", b"status", "summary", b"summary", "tenant_id", b"tenant_id", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_key", b"asset_key", "created_at", b"created_at", "dialect", b"dialect", "duplicate_of", b"duplicate_of", "error", b"error", "finished_at", b"finished_at", "labels", b"labels", "notices", b"notices", "parser", b"parser", "records", b"records", "report_format", b"report_format", "report_id", b"report_id", "scanner_type", b"scanner_type", "sha256", b"sha256", "size_bytes", b"size_bytes", "source", b"source", "status", b"status", "summary", b"summary", "tenant_id", b"tenant_id", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

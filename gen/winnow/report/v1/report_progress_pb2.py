@@ -26,13 +26,17 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from winnow.report.v1 import report_pb2 as winnow_dot_report_dot_v1_dot_report__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&winnow/report/v1/report_progress.proto\x12\x10winnow.report.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dwinnow/report/v1/report.proto\"\xd1\x02\n\x0eReportProgress\x12\x1b\n\treport_id\x18\x01 \x01(\tR\x08reportId\x12\x36\n\x06status\x18\x02 \x01(\x0e\x32\x1e.winnow.report.v1.ReportStatusR\x06status\x12\x38\n\x07records\x18\x03 \x01(\x0b\x32\x1e.winnow.report.v1.RecordCountsR\x07records\x12\x37\n\x07summary\x18\x04 \x01(\x0b\x32\x1d.winnow.report.v1.RiskSummaryR\x07summary\x12\x16\n\x06judged\x18\x05 \x01(\x04R\x06judged\x12*\n\x02\x61t\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x02\x61t\x12\x33\n\x05\x65rror\x18\x07 \x01(\x0b\x32\x1d.winnow.report.v1.ReportErrorR\x05\x65rrorb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&winnow/report/v1/report_progress.proto\x12\x10winnow.report.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dwinnow/report/v1/report.proto\"\xdb\x03\n\x0eReportProgress\x12\x1b\n\treport_id\x18\x01 \x01(\tR\x08reportId\x12\x36\n\x06status\x18\x02 \x01(\x0e\x32\x1e.winnow.report.v1.ReportStatusR\x06status\x12\x38\n\x07records\x18\x03 \x01(\x0b\x32\x1e.winnow.report.v1.RecordCountsR\x07records\x12\x37\n\x07summary\x18\x04 \x01(\x0b\x32\x1d.winnow.report.v1.RiskSummaryR\x07summary\x12\x16\n\x06judged\x18\x05 \x01(\x04R\x06judged\x12*\n\x02\x61t\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x02\x61t\x12\x33\n\x05\x65rror\x18\x07 \x01(\x0b\x32\x1d.winnow.report.v1.ReportErrorR\x05\x65rror\x12K\n\tjudged_by\x18\x08 \x03(\x0b\x32..winnow.report.v1.ReportProgress.JudgedByEntryR\x08judgedBy\x1a;\n\rJudgedByEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x04R\x05value:\x02\x38\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'winnow.report.v1.report_progress_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_REPORTPROGRESS_JUDGEDBYENTRY']._loaded_options = None
+  _globals['_REPORTPROGRESS_JUDGEDBYENTRY']._serialized_options = b'8\001'
   _globals['_REPORTPROGRESS']._serialized_start=125
-  _globals['_REPORTPROGRESS']._serialized_end=462
+  _globals['_REPORTPROGRESS']._serialized_end=600
+  _globals['_REPORTPROGRESS_JUDGEDBYENTRY']._serialized_start=541
+  _globals['_REPORTPROGRESS_JUDGEDBYENTRY']._serialized_end=600
 # @@protoc_insertion_point(module_scope)

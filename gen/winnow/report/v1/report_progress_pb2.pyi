@@ -3,9 +3,11 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from winnow.report.v1 import report_pb2 as _report_pb2
 import builtins as _builtins
 import sys
@@ -24,6 +26,26 @@ class ReportProgress(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class JudgedByEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     REPORT_ID_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     RECORDS_FIELD_NUMBER: _builtins.int
@@ -31,6 +53,7 @@ class ReportProgress(_message.Message):
     JUDGED_FIELD_NUMBER: _builtins.int
     AT_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    JUDGED_BY_FIELD_NUMBER: _builtins.int
     report_id: _builtins.str
     """The report."""
     status: _report_pb2.ReportStatus.ValueType
@@ -53,6 +76,10 @@ class ReportProgress(_message.Message):
     def error(self) -> _report_pb2.ReportError:
         """Why it failed; unset otherwise."""
 
+    @_builtins.property
+    def judged_by(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Verdicts so far, by the stage that decided, e.g. "heuristic"."""
+
     def __init__(
         self,
         *,
@@ -63,10 +90,11 @@ class ReportProgress(_message.Message):
         judged: _builtins.int = ...,
         at: _timestamp_pb2.Timestamp | None = ...,
         error: _report_pb2.ReportError | None = ...,
+        judged_by: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "error", b"error", "records", b"records", "summary", b"summary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "error", b"error", "judged", b"judged", "records", b"records", "report_id", b"report_id", "status", b"status", "summary", b"summary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "error", b"error", "judged", b"judged", "judged_by", b"judged_by", "records", b"records", "report_id", b"report_id", "status", b"status", "summary", b"summary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -24,6 +24,8 @@ _sym_db = _symbol_database.Default()
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from winnow.event.v1 import envelope_pb2 as winnow_dot_event_dot_v1_dot_envelope__pb2
 from winnow.finding.v1 import finding_pb2 as winnow_dot_finding_dot_v1_dot_finding__pb2
 from winnow.finding.v1 import verdict_pb2 as winnow_dot_finding_dot_v1_dot_verdict__pb2
 from winnow.ingest.v1 import format_pb2 as winnow_dot_ingest_dot_v1_dot_format__pb2
@@ -33,7 +35,7 @@ from winnow.report.v1 import report_finding_pb2 as winnow_dot_report_dot_v1_dot_
 from winnow.report.v1 import report_progress_pb2 as winnow_dot_report_dot_v1_dot_report__progress__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%winnow/report/v1/report_service.proto\x12\x10winnow.report.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fwinnow/finding/v1/finding.proto\x1a\x1fwinnow/finding/v1/verdict.proto\x1a\x1dwinnow/ingest/v1/format.proto\x1a\x1fwinnow/ingest/v1/rejected.proto\x1a\x1dwinnow/report/v1/report.proto\x1a%winnow/report/v1/report_finding.proto\x1a&winnow/report/v1/report_progress.proto\"\xc0\x02\n\x11ReportDeclaration\x12*\n\x0cscanner_type\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x0bscannerType\x12,\n\rreport_format\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18 R\x0creportFormat\x12\x36\n\x06source\x18\x03 \x01(\x0b\x32\x1e.winnow.report.v1.ReportSourceR\x06source\x12^\n\x06labels\x18\x04 \x03(\x0b\x32/.winnow.report.v1.ReportDeclaration.LabelsEntryB\x15\xbaH\x12\x9a\x01\x0f\x10 \"\x04r\x02\x18@*\x05r\x03\x18\x80\x02R\x06labels\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"o\n\x12SubmitReportHeader\x12\x45\n\x0b\x64\x65\x63laration\x18\x01 \x01(\x0b\x32#.winnow.report.v1.ReportDeclarationR\x0b\x64\x65\x63laration\x12\x12\n\x04wait\x18\x02 \x01(\x08R\x04wait\"w\n\x0fSubmitReportEnd\x12\x45\n\x0b\x64\x65\x63laration\x18\x01 \x01(\x0b\x32#.winnow.report.v1.ReportDeclarationR\x0b\x64\x65\x63laration\x12\x1d\n\nsize_bytes\x18\x02 \x01(\x04R\tsizeBytes\"\xaf\x01\n\x13SubmitReportRequest\x12>\n\x06header\x18\x01 \x01(\x0b\x32$.winnow.report.v1.SubmitReportHeaderH\x00R\x06header\x12\x16\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00R\x05\x63hunk\x12\x35\n\x03\x65nd\x18\x03 \x01(\x0b\x32!.winnow.report.v1.SubmitReportEndH\x00R\x03\x65ndB\t\n\x07payload\"H\n\x14SubmitReportResponse\x12\x30\n\x06report\x18\x01 \x01(\x0b\x32\x18.winnow.report.v1.ReportR\x06report\"9\n\x10GetReportRequest\x12%\n\treport_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08reportId\"E\n\x11GetReportResponse\x12\x30\n\x06report\x18\x01 \x01(\x0b\x32\x18.winnow.report.v1.ReportR\x06report\"\xd2\x01\n\x12ListReportsRequest\x12%\n\tpage_size\x18\x01 \x01(\rB\x08\xbaH\x05*\x03\x18\xf4\x03R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\tpageToken\x12@\n\x06status\x18\x03 \x01(\x0e\x32\x1e.winnow.report.v1.ReportStatusB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x06status\x12*\n\x0cscanner_type\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x0bscannerType\"q\n\x13ListReportsResponse\x12\x32\n\x07reports\x18\x01 \x03(\x0b\x32\x18.winnow.report.v1.ReportR\x07reports\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xbe\x03\n\x13ListFindingsRequest\x12%\n\treport_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08reportId\x12%\n\tpage_size\x18\x02 \x01(\rB\x08\xbaH\x05*\x03\x18\xd0\x0fR\x08pageSize\x12\'\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\tpageToken\x12\x35\n\x04risk\x18\x04 \x01(\x0e\x32\x17.winnow.finding.v1.RiskB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04risk\x12\x1c\n\x04rule\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x04rule\x12\x1c\n\x04path\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 R\x04path\x12\x42\n\x06source\x18\x07 \x01(\x0e\x32 .winnow.finding.v1.VerdictSourceB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x06source\x12<\n\x04kind\x18\x08 \x01(\x0e\x32\x1e.winnow.finding.v1.FindingKindB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04kind\x12;\n\x04view\x18\t \x01(\x0e\x32\x1d.winnow.report.v1.FindingViewB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04view\"{\n\x14ListFindingsResponse\x12;\n\x08\x66indings\x18\x01 \x03(\x0b\x32\x1f.winnow.report.v1.ReportFindingR\x08\x66indings\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\";\n\x11GetFindingRequest\x12&\n\nfinding_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@R\tfindingId\"\x87\x01\n\x12GetFindingResponse\x12\x39\n\x07\x66inding\x18\x01 \x01(\x0b\x32\x1f.winnow.report.v1.ReportFindingR\x07\x66inding\x12\x36\n\x08verdicts\x18\x02 \x03(\x0b\x32\x1a.winnow.finding.v1.VerdictR\x08verdicts\"\x8c\x01\n\x13ListRejectedRequest\x12%\n\treport_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08reportId\x12%\n\tpage_size\x18\x02 \x01(\rB\x08\xbaH\x05*\x03\x18\xd0\x0fR\x08pageSize\x12\'\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\tpageToken\"v\n\x14ListRejectedResponse\x12\x36\n\x08rejected\x18\x01 \x03(\x0b\x32\x1a.winnow.ingest.v1.RejectedR\x08rejected\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x14\n\x12ListFormatsRequest\"I\n\x13ListFormatsResponse\x12\x32\n\x07\x66ormats\x18\x01 \x03(\x0b\x32\x18.winnow.ingest.v1.FormatR\x07\x66ormats\"\x94\x01\n\rVerdictChange\x12\x1d\n\nfinding_id\x18\x01 \x01(\tR\tfindingId\x12\x32\n\x06\x62\x65\x66ore\x18\x02 \x01(\x0b\x32\x1a.winnow.finding.v1.VerdictR\x06\x62\x65\x66ore\x12\x30\n\x05\x61\x66ter\x18\x03 \x01(\x0b\x32\x1a.winnow.finding.v1.VerdictR\x05\x61\x66ter\"\xa5\x01\n\x14RejudgeReportRequest\x12%\n\treport_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08reportId\x12;\n\x04mode\x18\x02 \x01(\x0e\x32\x1d.winnow.report.v1.RejudgeModeB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04mode\x12)\n\x0bmax_changes\x18\x03 \x01(\rB\x08\xbaH\x05*\x03\x18\xe8\x07R\nmaxChanges\"\xfc\x02\n\x15RejudgeReportResponse\x12\x16\n\x06judged\x18\x01 \x01(\x04R\x06judged\x12\x12\n\x04same\x18\x02 \x01(\x04R\x04same\x12\x18\n\x07\x63hanged\x18\x03 \x01(\x04R\x07\x63hanged\x12!\n\x0cother_inputs\x18\x04 \x01(\x04R\x0botherInputs\x12\x39\n\x07\x63hanges\x18\x05 \x03(\x0b\x32\x1f.winnow.report.v1.VerdictChangeR\x07\x63hanges\x12K\n\x06inputs\x18\x06 \x03(\x0b\x32\x33.winnow.report.v1.RejudgeReportResponse.InputsEntryR\x06inputs\x12\x37\n\x07summary\x18\x07 \x01(\x0b\x32\x1d.winnow.report.v1.RiskSummaryR\x07summary\x1a\x39\n\x0bInputsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"<\n\x13\x43\x61ncelReportRequest\x12%\n\treport_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08reportId\"H\n\x14\x43\x61ncelReportResponse\x12\x30\n\x06report\x18\x01 \x01(\x0b\x32\x18.winnow.report.v1.ReportR\x06report\";\n\x12WatchReportRequest\x12%\n\treport_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08reportId\"S\n\x13WatchReportResponse\x12<\n\x08progress\x18\x01 \x01(\x0b\x32 .winnow.report.v1.ReportProgressR\x08progress*Z\n\x0b\x46indingView\x12\x1c\n\x18\x46INDING_VIEW_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INDING_VIEW_BASIC\x10\x01\x12\x15\n\x11\x46INDING_VIEW_FULL\x10\x02*v\n\x0bRejudgeMode\x12\x1c\n\x18REJUDGE_MODE_UNSPECIFIED\x10\x00\x12\x17\n\x13REJUDGE_MODE_REPLAY\x10\x01\x12\x18\n\x14REJUDGE_MODE_PREVIEW\x10\x02\x12\x16\n\x12REJUDGE_MODE_APPLY\x10\x03\x32\xfb\t\n\rReportService\x12t\n\x0cSubmitReport\x12%.winnow.report.v1.SubmitReportRequest\x1a&.winnow.report.v1.SubmitReportResponse\"\x13\x82\xd3\xe4\x93\x02\r\"\x08/reports:\x01*(\x01\x12r\n\tGetReport\x12\".winnow.report.v1.GetReportRequest\x1a#.winnow.report.v1.GetReportResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/reports/{report_id}\x12l\n\x0bListReports\x12$.winnow.report.v1.ListReportsRequest\x1a%.winnow.report.v1.ListReportsResponse\"\x10\x82\xd3\xe4\x93\x02\n\x12\x08/reports\x12\x84\x01\n\x0cListFindings\x12%.winnow.report.v1.ListFindingsRequest\x1a&.winnow.report.v1.ListFindingsResponse\"%\x82\xd3\xe4\x93\x02\x1f\x12\x1d/reports/{report_id}/findings\x12w\n\nGetFinding\x12#.winnow.report.v1.GetFindingRequest\x1a$.winnow.report.v1.GetFindingResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/findings/{finding_id}\x12\x84\x01\n\x0cListRejected\x12%.winnow.report.v1.ListRejectedRequest\x1a&.winnow.report.v1.ListRejectedResponse\"%\x82\xd3\xe4\x93\x02\x1f\x12\x1d/reports/{report_id}/rejected\x12l\n\x0bListFormats\x12$.winnow.report.v1.ListFormatsRequest\x1a%.winnow.report.v1.ListFormatsResponse\"\x10\x82\xd3\xe4\x93\x02\n\x12\x08/formats\x12\x89\x01\n\rRejudgeReport\x12&.winnow.report.v1.RejudgeReportRequest\x1a\'.winnow.report.v1.RejudgeReportResponse\"\'\x82\xd3\xe4\x93\x02!\"\x1c/reports/{report_id}/rejudge:\x01*\x12\x85\x01\n\x0c\x43\x61ncelReport\x12%.winnow.report.v1.CancelReportRequest\x1a&.winnow.report.v1.CancelReportResponse\"&\x82\xd3\xe4\x93\x02 \"\x1b/reports/{report_id}/cancel:\x01*\x12\x88\x01\n\x0bWatchReport\x12$.winnow.report.v1.WatchReportRequest\x1a%.winnow.report.v1.WatchReportResponse\"*\x82\xd3\xe4\x93\x02$\x12\"/reports/{report_id}/events/stream0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%winnow/report/v1/report_service.proto\x12\x10winnow.report.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1ewinnow/event/v1/envelope.proto\x1a\x1fwinnow/finding/v1/finding.proto\x1a\x1fwinnow/finding/v1/verdict.proto\x1a\x1dwinnow/ingest/v1/format.proto\x1a\x1fwinnow/ingest/v1/rejected.proto\x1a\x1dwinnow/report/v1/report.proto\x1a%winnow/report/v1/report_finding.proto\x1a&winnow/report/v1/report_progress.proto\"\xc0\x02\n\x11ReportDeclaration\x12*\n\x0cscanner_type\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x0bscannerType\x12,\n\rreport_format\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18 R\x0creportFormat\x12\x36\n\x06source\x18\x03 \x01(\x0b\x32\x1e.winnow.report.v1.ReportSourceR\x06source\x12^\n\x06labels\x18\x04 \x03(\x0b\x32/.winnow.report.v1.ReportDeclaration.LabelsEntryB\x15\xbaH\x12\x9a\x01\x0f\x10 \"\x04r\x02\x18@*\x05r\x03\x18\x80\x02R\x06labels\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\xa4\x02\n\x12SubmitReportHeader\x12\x45\n\x0b\x64\x65\x63laration\x18\x01 \x01(\x0b\x32#.winnow.report.v1.ReportDeclarationR\x0b\x64\x65\x63laration\x12\x12\n\x04wait\x18\x02 \x01(\x08R\x04wait\x12\'\n\nrequest_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01R\trequestId\x12;\n\x0cwait_at_most\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\nwaitAtMost\x12M\n\nduplicates\x18\x05 \x01(\x0e\x32#.winnow.report.v1.DuplicateHandlingB\x08\xbaH\x05\x82\x01\x02\x10\x01R\nduplicates\"w\n\x0fSubmitReportEnd\x12\x45\n\x0b\x64\x65\x63laration\x18\x01 \x01(\x0b\x32#.winnow.report.v1.ReportDeclarationR\x0b\x64\x65\x63laration\x12\x1d\n\nsize_bytes\x18\x02 \x01(\x04R\tsizeBytes\"\xaf\x01\n\x13SubmitReportRequest\x12>\n\x06header\x18\x01 \x01(\x0b\x32$.winnow.report.v1.SubmitReportHeaderH\x00R\x06header\x12\x16\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00R\x05\x63hunk\x12\x35\n\x03\x65nd\x18\x03 \x01(\x0b\x32!.winnow.report.v1.SubmitReportEndH\x00R\x03\x65ndB\t\n\x07payload\"|\n\x14SubmitReportResponse\x12\x30\n\x06report\x18\x01 \x01(\x0b\x32\x18.winnow.report.v1.ReportR\x06report\x12\x1a\n\x08replayed\x18\x02 \x01(\x08R\x08replayed\x12\x16\n\x06reused\x18\x03 \x01(\x08R\x06reused\"9\n\x10GetReportRequest\x12%\n\treport_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08reportId\"E\n\x11GetReportResponse\x12\x30\n\x06report\x18\x01 \x01(\x0b\x32\x18.winnow.report.v1.ReportR\x06report\"\xd2\x01\n\x12ListReportsRequest\x12%\n\tpage_size\x18\x01 \x01(\rB\x08\xbaH\x05*\x03\x18\xf4\x03R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\tpageToken\x12@\n\x06status\x18\x03 \x01(\x0e\x32\x1e.winnow.report.v1.ReportStatusB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x06status\x12*\n\x0cscanner_type\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x0bscannerType\"q\n\x13ListReportsResponse\x12\x32\n\x07reports\x18\x01 \x03(\x0b\x32\x18.winnow.report.v1.ReportR\x07reports\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xbe\x03\n\x13ListFindingsRequest\x12%\n\treport_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08reportId\x12%\n\tpage_size\x18\x02 \x01(\rB\x08\xbaH\x05*\x03\x18\xd0\x0fR\x08pageSize\x12\'\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\tpageToken\x12\x35\n\x04risk\x18\x04 \x01(\x0e\x32\x17.winnow.finding.v1.RiskB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04risk\x12\x1c\n\x04rule\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x04rule\x12\x1c\n\x04path\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 R\x04path\x12\x42\n\x06source\x18\x07 \x01(\x0e\x32 .winnow.finding.v1.VerdictSourceB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x06source\x12<\n\x04kind\x18\x08 \x01(\x0e\x32\x1e.winnow.finding.v1.FindingKindB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04kind\x12;\n\x04view\x18\t \x01(\x0e\x32\x1d.winnow.report.v1.FindingViewB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04view\"{\n\x14ListFindingsResponse\x12;\n\x08\x66indings\x18\x01 \x03(\x0b\x32\x1f.winnow.report.v1.ReportFindingR\x08\x66indings\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\";\n\x11GetFindingRequest\x12&\n\nfinding_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@R\tfindingId\"\x87\x01\n\x12GetFindingResponse\x12\x39\n\x07\x66inding\x18\x01 \x01(\x0b\x32\x1f.winnow.report.v1.ReportFindingR\x07\x66inding\x12\x36\n\x08verdicts\x18\x02 \x03(\x0b\x32\x1a.winnow.finding.v1.VerdictR\x08verdicts\"\x8c\x01\n\x13ListRejectedRequest\x12%\n\treport_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08reportId\x12%\n\tpage_size\x18\x02 \x01(\rB\x08\xbaH\x05*\x03\x18\xd0\x0fR\x08pageSize\x12\'\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\tpageToken\"v\n\x14ListRejectedResponse\x12\x36\n\x08rejected\x18\x01 \x03(\x0b\x32\x1a.winnow.ingest.v1.RejectedR\x08rejected\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x14\n\x12ListFormatsRequest\"I\n\x13ListFormatsResponse\x12\x32\n\x07\x66ormats\x18\x01 \x03(\x0b\x32\x18.winnow.ingest.v1.FormatR\x07\x66ormats\"\x94\x01\n\rVerdictChange\x12\x1d\n\nfinding_id\x18\x01 \x01(\tR\tfindingId\x12\x32\n\x06\x62\x65\x66ore\x18\x02 \x01(\x0b\x32\x1a.winnow.finding.v1.VerdictR\x06\x62\x65\x66ore\x12\x30\n\x05\x61\x66ter\x18\x03 \x01(\x0b\x32\x1a.winnow.finding.v1.VerdictR\x05\x61\x66ter\"\xa5\x01\n\x14RejudgeReportRequest\x12%\n\treport_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08reportId\x12;\n\x04mode\x18\x02 \x01(\x0e\x32\x1d.winnow.report.v1.RejudgeModeB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04mode\x12)\n\x0bmax_changes\x18\x03 \x01(\rB\x08\xbaH\x05*\x03\x18\xe8\x07R\nmaxChanges\"\xfc\x02\n\x15RejudgeReportResponse\x12\x16\n\x06judged\x18\x01 \x01(\x04R\x06judged\x12\x12\n\x04same\x18\x02 \x01(\x04R\x04same\x12\x18\n\x07\x63hanged\x18\x03 \x01(\x04R\x07\x63hanged\x12!\n\x0cother_inputs\x18\x04 \x01(\x04R\x0botherInputs\x12\x39\n\x07\x63hanges\x18\x05 \x03(\x0b\x32\x1f.winnow.report.v1.VerdictChangeR\x07\x63hanges\x12K\n\x06inputs\x18\x06 \x03(\x0b\x32\x33.winnow.report.v1.RejudgeReportResponse.InputsEntryR\x06inputs\x12\x37\n\x07summary\x18\x07 \x01(\x0b\x32\x1d.winnow.report.v1.RiskSummaryR\x07summary\x1a\x39\n\x0bInputsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"<\n\x13\x43\x61ncelReportRequest\x12%\n\treport_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08reportId\"H\n\x14\x43\x61ncelReportResponse\x12\x30\n\x06report\x18\x01 \x01(\x0b\x32\x18.winnow.report.v1.ReportR\x06report\"`\n\x12WatchReportRequest\x12%\n\treport_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08reportId\x12#\n\rafter_ordinal\x18\x02 \x01(\x04R\x0c\x61\x66terOrdinal\"\x84\x01\n\x13WatchReportResponse\x12<\n\x08progress\x18\x01 \x01(\x0b\x32 .winnow.report.v1.ReportProgressR\x08progress\x12/\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x19.winnow.event.v1.EnvelopeR\x05\x65vent*u\n\x11\x44uplicateHandling\x12\"\n\x1e\x44UPLICATE_HANDLING_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x44UPLICATE_HANDLING_PROCESS\x10\x01\x12\x1c\n\x18\x44UPLICATE_HANDLING_REUSE\x10\x02*Z\n\x0b\x46indingView\x12\x1c\n\x18\x46INDING_VIEW_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INDING_VIEW_BASIC\x10\x01\x12\x15\n\x11\x46INDING_VIEW_FULL\x10\x02*v\n\x0bRejudgeMode\x12\x1c\n\x18REJUDGE_MODE_UNSPECIFIED\x10\x00\x12\x17\n\x13REJUDGE_MODE_REPLAY\x10\x01\x12\x18\n\x14REJUDGE_MODE_PREVIEW\x10\x02\x12\x16\n\x12REJUDGE_MODE_APPLY\x10\x03\x32\xfb\t\n\rReportService\x12t\n\x0cSubmitReport\x12%.winnow.report.v1.SubmitReportRequest\x1a&.winnow.report.v1.SubmitReportResponse\"\x13\x82\xd3\xe4\x93\x02\r\"\x08/reports:\x01*(\x01\x12r\n\tGetReport\x12\".winnow.report.v1.GetReportRequest\x1a#.winnow.report.v1.GetReportResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/reports/{report_id}\x12l\n\x0bListReports\x12$.winnow.report.v1.ListReportsRequest\x1a%.winnow.report.v1.ListReportsResponse\"\x10\x82\xd3\xe4\x93\x02\n\x12\x08/reports\x12\x84\x01\n\x0cListFindings\x12%.winnow.report.v1.ListFindingsRequest\x1a&.winnow.report.v1.ListFindingsResponse\"%\x82\xd3\xe4\x93\x02\x1f\x12\x1d/reports/{report_id}/findings\x12w\n\nGetFinding\x12#.winnow.report.v1.GetFindingRequest\x1a$.winnow.report.v1.GetFindingResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/findings/{finding_id}\x12\x84\x01\n\x0cListRejected\x12%.winnow.report.v1.ListRejectedRequest\x1a&.winnow.report.v1.ListRejectedResponse\"%\x82\xd3\xe4\x93\x02\x1f\x12\x1d/reports/{report_id}/rejected\x12l\n\x0bListFormats\x12$.winnow.report.v1.ListFormatsRequest\x1a%.winnow.report.v1.ListFormatsResponse\"\x10\x82\xd3\xe4\x93\x02\n\x12\x08/formats\x12\x89\x01\n\rRejudgeReport\x12&.winnow.report.v1.RejudgeReportRequest\x1a\'.winnow.report.v1.RejudgeReportResponse\"\'\x82\xd3\xe4\x93\x02!\"\x1c/reports/{report_id}/rejudge:\x01*\x12\x85\x01\n\x0c\x43\x61ncelReport\x12%.winnow.report.v1.CancelReportRequest\x1a&.winnow.report.v1.CancelReportResponse\"&\x82\xd3\xe4\x93\x02 \"\x1b/reports/{report_id}/cancel:\x01*\x12\x88\x01\n\x0bWatchReport\x12$.winnow.report.v1.WatchReportRequest\x1a%.winnow.report.v1.WatchReportResponse\"*\x82\xd3\xe4\x93\x02$\x12\"/reports/{report_id}/events/stream0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,6 +50,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REPORTDECLARATION'].fields_by_name['report_format']._serialized_options = b'\272H\004r\002\030 '
   _globals['_REPORTDECLARATION'].fields_by_name['labels']._loaded_options = None
   _globals['_REPORTDECLARATION'].fields_by_name['labels']._serialized_options = b'\272H\022\232\001\017\020 \"\004r\002\030@*\005r\003\030\200\002'
+  _globals['_SUBMITREPORTHEADER'].fields_by_name['request_id']._loaded_options = None
+  _globals['_SUBMITREPORTHEADER'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\030\377\001'
+  _globals['_SUBMITREPORTHEADER'].fields_by_name['duplicates']._loaded_options = None
+  _globals['_SUBMITREPORTHEADER'].fields_by_name['duplicates']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_GETREPORTREQUEST'].fields_by_name['report_id']._loaded_options = None
   _globals['_GETREPORTREQUEST'].fields_by_name['report_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_LISTREPORTSREQUEST'].fields_by_name['page_size']._loaded_options = None
@@ -116,62 +122,64 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REPORTSERVICE'].methods_by_name['CancelReport']._serialized_options = b'\202\323\344\223\002 \"\033/reports/{report_id}/cancel:\001*'
   _globals['_REPORTSERVICE'].methods_by_name['WatchReport']._loaded_options = None
   _globals['_REPORTSERVICE'].methods_by_name['WatchReport']._serialized_options = b'\202\323\344\223\002$\022\"/reports/{report_id}/events/stream'
-  _globals['_FINDINGVIEW']._serialized_start=3742
-  _globals['_FINDINGVIEW']._serialized_end=3832
-  _globals['_REJUDGEMODE']._serialized_start=3834
-  _globals['_REJUDGEMODE']._serialized_end=3952
-  _globals['_REPORTDECLARATION']._serialized_start=359
-  _globals['_REPORTDECLARATION']._serialized_end=679
-  _globals['_REPORTDECLARATION_LABELSENTRY']._serialized_start=622
-  _globals['_REPORTDECLARATION_LABELSENTRY']._serialized_end=679
-  _globals['_SUBMITREPORTHEADER']._serialized_start=681
-  _globals['_SUBMITREPORTHEADER']._serialized_end=792
-  _globals['_SUBMITREPORTEND']._serialized_start=794
-  _globals['_SUBMITREPORTEND']._serialized_end=913
-  _globals['_SUBMITREPORTREQUEST']._serialized_start=916
-  _globals['_SUBMITREPORTREQUEST']._serialized_end=1091
-  _globals['_SUBMITREPORTRESPONSE']._serialized_start=1093
-  _globals['_SUBMITREPORTRESPONSE']._serialized_end=1165
-  _globals['_GETREPORTREQUEST']._serialized_start=1167
-  _globals['_GETREPORTREQUEST']._serialized_end=1224
-  _globals['_GETREPORTRESPONSE']._serialized_start=1226
-  _globals['_GETREPORTRESPONSE']._serialized_end=1295
-  _globals['_LISTREPORTSREQUEST']._serialized_start=1298
-  _globals['_LISTREPORTSREQUEST']._serialized_end=1508
-  _globals['_LISTREPORTSRESPONSE']._serialized_start=1510
-  _globals['_LISTREPORTSRESPONSE']._serialized_end=1623
-  _globals['_LISTFINDINGSREQUEST']._serialized_start=1626
-  _globals['_LISTFINDINGSREQUEST']._serialized_end=2072
-  _globals['_LISTFINDINGSRESPONSE']._serialized_start=2074
-  _globals['_LISTFINDINGSRESPONSE']._serialized_end=2197
-  _globals['_GETFINDINGREQUEST']._serialized_start=2199
-  _globals['_GETFINDINGREQUEST']._serialized_end=2258
-  _globals['_GETFINDINGRESPONSE']._serialized_start=2261
-  _globals['_GETFINDINGRESPONSE']._serialized_end=2396
-  _globals['_LISTREJECTEDREQUEST']._serialized_start=2399
-  _globals['_LISTREJECTEDREQUEST']._serialized_end=2539
-  _globals['_LISTREJECTEDRESPONSE']._serialized_start=2541
-  _globals['_LISTREJECTEDRESPONSE']._serialized_end=2659
-  _globals['_LISTFORMATSREQUEST']._serialized_start=2661
-  _globals['_LISTFORMATSREQUEST']._serialized_end=2681
-  _globals['_LISTFORMATSRESPONSE']._serialized_start=2683
-  _globals['_LISTFORMATSRESPONSE']._serialized_end=2756
-  _globals['_VERDICTCHANGE']._serialized_start=2759
-  _globals['_VERDICTCHANGE']._serialized_end=2907
-  _globals['_REJUDGEREPORTREQUEST']._serialized_start=2910
-  _globals['_REJUDGEREPORTREQUEST']._serialized_end=3075
-  _globals['_REJUDGEREPORTRESPONSE']._serialized_start=3078
-  _globals['_REJUDGEREPORTRESPONSE']._serialized_end=3458
-  _globals['_REJUDGEREPORTRESPONSE_INPUTSENTRY']._serialized_start=3401
-  _globals['_REJUDGEREPORTRESPONSE_INPUTSENTRY']._serialized_end=3458
-  _globals['_CANCELREPORTREQUEST']._serialized_start=3460
-  _globals['_CANCELREPORTREQUEST']._serialized_end=3520
-  _globals['_CANCELREPORTRESPONSE']._serialized_start=3522
-  _globals['_CANCELREPORTRESPONSE']._serialized_end=3594
-  _globals['_WATCHREPORTREQUEST']._serialized_start=3596
-  _globals['_WATCHREPORTREQUEST']._serialized_end=3655
-  _globals['_WATCHREPORTRESPONSE']._serialized_start=3657
-  _globals['_WATCHREPORTRESPONSE']._serialized_end=3740
-  _globals['_REPORTSERVICE']._serialized_start=3955
-  _globals['_REPORTSERVICE']._serialized_end=5230
+  _globals['_DUPLICATEHANDLING']._serialized_start=4127
+  _globals['_DUPLICATEHANDLING']._serialized_end=4244
+  _globals['_FINDINGVIEW']._serialized_start=4246
+  _globals['_FINDINGVIEW']._serialized_end=4336
+  _globals['_REJUDGEMODE']._serialized_start=4338
+  _globals['_REJUDGEMODE']._serialized_end=4456
+  _globals['_REPORTDECLARATION']._serialized_start=423
+  _globals['_REPORTDECLARATION']._serialized_end=743
+  _globals['_REPORTDECLARATION_LABELSENTRY']._serialized_start=686
+  _globals['_REPORTDECLARATION_LABELSENTRY']._serialized_end=743
+  _globals['_SUBMITREPORTHEADER']._serialized_start=746
+  _globals['_SUBMITREPORTHEADER']._serialized_end=1038
+  _globals['_SUBMITREPORTEND']._serialized_start=1040
+  _globals['_SUBMITREPORTEND']._serialized_end=1159
+  _globals['_SUBMITREPORTREQUEST']._serialized_start=1162
+  _globals['_SUBMITREPORTREQUEST']._serialized_end=1337
+  _globals['_SUBMITREPORTRESPONSE']._serialized_start=1339
+  _globals['_SUBMITREPORTRESPONSE']._serialized_end=1463
+  _globals['_GETREPORTREQUEST']._serialized_start=1465
+  _globals['_GETREPORTREQUEST']._serialized_end=1522
+  _globals['_GETREPORTRESPONSE']._serialized_start=1524
+  _globals['_GETREPORTRESPONSE']._serialized_end=1593
+  _globals['_LISTREPORTSREQUEST']._serialized_start=1596
+  _globals['_LISTREPORTSREQUEST']._serialized_end=1806
+  _globals['_LISTREPORTSRESPONSE']._serialized_start=1808
+  _globals['_LISTREPORTSRESPONSE']._serialized_end=1921
+  _globals['_LISTFINDINGSREQUEST']._serialized_start=1924
+  _globals['_LISTFINDINGSREQUEST']._serialized_end=2370
+  _globals['_LISTFINDINGSRESPONSE']._serialized_start=2372
+  _globals['_LISTFINDINGSRESPONSE']._serialized_end=2495
+  _globals['_GETFINDINGREQUEST']._serialized_start=2497
+  _globals['_GETFINDINGREQUEST']._serialized_end=2556
+  _globals['_GETFINDINGRESPONSE']._serialized_start=2559
+  _globals['_GETFINDINGRESPONSE']._serialized_end=2694
+  _globals['_LISTREJECTEDREQUEST']._serialized_start=2697
+  _globals['_LISTREJECTEDREQUEST']._serialized_end=2837
+  _globals['_LISTREJECTEDRESPONSE']._serialized_start=2839
+  _globals['_LISTREJECTEDRESPONSE']._serialized_end=2957
+  _globals['_LISTFORMATSREQUEST']._serialized_start=2959
+  _globals['_LISTFORMATSREQUEST']._serialized_end=2979
+  _globals['_LISTFORMATSRESPONSE']._serialized_start=2981
+  _globals['_LISTFORMATSRESPONSE']._serialized_end=3054
+  _globals['_VERDICTCHANGE']._serialized_start=3057
+  _globals['_VERDICTCHANGE']._serialized_end=3205
+  _globals['_REJUDGEREPORTREQUEST']._serialized_start=3208
+  _globals['_REJUDGEREPORTREQUEST']._serialized_end=3373
+  _globals['_REJUDGEREPORTRESPONSE']._serialized_start=3376
+  _globals['_REJUDGEREPORTRESPONSE']._serialized_end=3756
+  _globals['_REJUDGEREPORTRESPONSE_INPUTSENTRY']._serialized_start=3699
+  _globals['_REJUDGEREPORTRESPONSE_INPUTSENTRY']._serialized_end=3756
+  _globals['_CANCELREPORTREQUEST']._serialized_start=3758
+  _globals['_CANCELREPORTREQUEST']._serialized_end=3818
+  _globals['_CANCELREPORTRESPONSE']._serialized_start=3820
+  _globals['_CANCELREPORTRESPONSE']._serialized_end=3892
+  _globals['_WATCHREPORTREQUEST']._serialized_start=3894
+  _globals['_WATCHREPORTREQUEST']._serialized_end=3990
+  _globals['_WATCHREPORTRESPONSE']._serialized_start=3993
+  _globals['_WATCHREPORTRESPONSE']._serialized_end=4125
+  _globals['_REPORTSERVICE']._serialized_start=4459
+  _globals['_REPORTSERVICE']._serialized_end=5734
 # @@protoc_insertion_point(module_scope)

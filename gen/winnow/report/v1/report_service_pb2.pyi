@@ -5,9 +5,11 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from winnow.event.v1 import envelope_pb2 as _envelope_pb2
 from winnow.finding.v1 import finding_pb2 as _finding_pb2
 from winnow.finding.v1 import verdict_pb2 as _verdict_pb2
 from winnow.ingest.v1 import format_pb2 as _format_pb2
@@ -25,6 +27,32 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _DuplicateHandling:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DuplicateHandlingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DuplicateHandling.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DUPLICATE_HANDLING_UNSPECIFIED: _DuplicateHandling.ValueType  # 0
+    """Same as PROCESS."""
+    DUPLICATE_HANDLING_PROCESS: _DuplicateHandling.ValueType  # 1
+    """It is a report of its own, processed like any other."""
+    DUPLICATE_HANDLING_REUSE: _DuplicateHandling.ValueType  # 2
+    """Nothing new is kept: the answer is the earlier report, unless that one failed."""
+
+class DuplicateHandling(_DuplicateHandling, metaclass=_DuplicateHandlingEnumTypeWrapper):
+    """What becomes of a report whose bytes the tenant submitted before, for the same
+    asset and as the same scanner's. Either way Report.duplicate_of names the first.
+    """
+
+DUPLICATE_HANDLING_UNSPECIFIED: DuplicateHandling.ValueType  # 0
+"""Same as PROCESS."""
+DUPLICATE_HANDLING_PROCESS: DuplicateHandling.ValueType  # 1
+"""It is a report of its own, processed like any other."""
+DUPLICATE_HANDLING_REUSE: DuplicateHandling.ValueType  # 2
+"""Nothing new is kept: the answer is the earlier report, unless that one failed."""
+Global___DuplicateHandling: _TypeAlias = DuplicateHandling  # noqa: Y015
 
 class _FindingView:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -144,21 +172,40 @@ class SubmitReportHeader(_message.Message):
 
     DECLARATION_FIELD_NUMBER: _builtins.int
     WAIT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    WAIT_AT_MOST_FIELD_NUMBER: _builtins.int
+    DUPLICATES_FIELD_NUMBER: _builtins.int
     wait: _builtins.bool
-    """Answer when the report is done, not when it is durable."""
+    """Answer when the report has ended, not when it is durable."""
+    request_id: _builtins.str
+    """Idempotency key: within 24 hours the same key with the same declaration and
+    bytes gets the same answer and makes no second report; with others it is
+    refused (IDEMPOTENCY_KEY_REUSED). Empty: none.
+    """
+    duplicates: Global___DuplicateHandling.ValueType
+    """What becomes of bytes that were submitted before."""
     @_builtins.property
     def declaration(self) -> Global___ReportDeclaration:
         """What is known before the bytes."""
+
+    @_builtins.property
+    def wait_at_most(self) -> _duration_pb2.Duration:
+        """With wait: answer with the report as it stands after this; unset: wait as
+        long as the call may last.
+        """
 
     def __init__(
         self,
         *,
         declaration: Global___ReportDeclaration | None = ...,
         wait: _builtins.bool = ...,
+        request_id: _builtins.str = ...,
+        wait_at_most: _duration_pb2.Duration | None = ...,
+        duplicates: Global___DuplicateHandling.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["declaration", b"declaration"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["declaration", b"declaration", "wait_at_most", b"wait_at_most"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["declaration", b"declaration", "wait", b"wait"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["declaration", b"declaration", "duplicates", b"duplicates", "request_id", b"request_id", "wait", b"wait", "wait_at_most", b"wait_at_most"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -237,6 +284,12 @@ class SubmitReportResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REPORT_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    REUSED_FIELD_NUMBER: _builtins.int
+    replayed: _builtins.bool
+    """This answer was given before, to the same header.request_id."""
+    reused: _builtins.bool
+    """The report was there before (DUPLICATE_HANDLING_REUSE); nothing new is kept."""
     @_builtins.property
     def report(self) -> _report_pb2.Report:
         """The report as it stands."""
@@ -245,10 +298,12 @@ class SubmitReportResponse(_message.Message):
         self,
         *,
         report: _report_pb2.Report | None = ...,
+        replayed: _builtins.bool = ...,
+        reused: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["replayed", b"replayed", "report", b"report", "reused", b"reused"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -786,16 +841,20 @@ class WatchReportRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REPORT_ID_FIELD_NUMBER: _builtins.int
+    AFTER_ORDINAL_FIELD_NUMBER: _builtins.int
     report_id: _builtins.str
     """The report's UUID."""
+    after_ordinal: _builtins.int
+    """The ordinal of the last event that the caller has; 0 for none."""
     def __init__(
         self,
         *,
         report_id: _builtins.str = ...,
+        after_ordinal: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["report_id", b"report_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_ordinal", b"after_ordinal", "report_id", b"report_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -808,18 +867,24 @@ class WatchReportResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PROGRESS_FIELD_NUMBER: _builtins.int
+    EVENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def progress(self) -> _report_progress_pb2.ReportProgress:
-        """The snapshot."""
+        """What the event says of the report's progress, typed."""
+
+    @_builtins.property
+    def event(self) -> _envelope_pb2.Envelope:
+        """The event; its ordinal is the point to go on after."""
 
     def __init__(
         self,
         *,
         progress: _report_progress_pb2.ReportProgress | None = ...,
+        event: _envelope_pb2.Envelope | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "progress", b"progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "progress", b"progress"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

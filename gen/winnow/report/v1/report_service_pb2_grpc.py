@@ -94,14 +94,15 @@ class ReportServiceServicer:
     def SubmitReport(self, request_iterator, context):
         """Takes one report. The request stream is one header, chunks, one end; a
         stream that closes without its end message leaves nothing behind. Answers
-        when the report is durable, or, with header.wait, when it is done.
+        when the report is durable, or, with header.wait, when it has ended, or when
+        header.wait_at_most is over. A caller that goes away changes nothing.
 
         With header.wait a report that fails answers with its error (metadata
         `report_id`); the report stays, with status error.
 
         Errors: STREAM_PROTOCOL, UPLOAD_INCOMPLETE, REPORT_TOO_LARGE,
-        SCANNER_UNKNOWN, FORMAT_UNKNOWN, FORMAT_AMBIGUOUS, SCANNER_MISMATCH,
-        REPORT_MALFORMED.
+        IDEMPOTENCY_KEY_REUSED, SCANNER_UNKNOWN, FORMAT_UNKNOWN, FORMAT_AMBIGUOUS,
+        SCANNER_MISMATCH, REPORT_MALFORMED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -174,9 +175,11 @@ class ReportServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchReport(self, request, context):
-        """Progress as it happens: one snapshot at once, one on each change (at most
-        ten a second), the last one with status done or error, then the stream ends.
-        Errors: REPORT_NOT_FOUND.
+        """A report's events, by ordinal: those that have happened, from the one after
+        `after_ordinal` on, then the others as they happen, the last one REPORT_DONE
+        or REPORT_FAILED, then the stream ends. What is replayed and what is live
+        are the same events. A reader who takes none for too long is cut.
+        Errors: REPORT_NOT_FOUND, READER_TOO_SLOW.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,14 +36,15 @@ class ReportServiceStub:
     SubmitReport: _grpc.StreamUnaryMultiCallable[_report_service_pb2.SubmitReportRequest, _report_service_pb2.SubmitReportResponse]
     """Takes one report. The request stream is one header, chunks, one end; a
     stream that closes without its end message leaves nothing behind. Answers
-    when the report is durable, or, with header.wait, when it is done.
+    when the report is durable, or, with header.wait, when it has ended, or when
+    header.wait_at_most is over. A caller that goes away changes nothing.
 
     With header.wait a report that fails answers with its error (metadata
     `report_id`); the report stays, with status error.
 
     Errors: STREAM_PROTOCOL, UPLOAD_INCOMPLETE, REPORT_TOO_LARGE,
-    SCANNER_UNKNOWN, FORMAT_UNKNOWN, FORMAT_AMBIGUOUS, SCANNER_MISMATCH,
-    REPORT_MALFORMED.
+    IDEMPOTENCY_KEY_REUSED, SCANNER_UNKNOWN, FORMAT_UNKNOWN, FORMAT_AMBIGUOUS,
+    SCANNER_MISMATCH, REPORT_MALFORMED.
     """
     GetReport: _grpc.UnaryUnaryMultiCallable[_report_service_pb2.GetReportRequest, _report_service_pb2.GetReportResponse]
     """One report with its state and counts. Writes the event REPORT_VIEWED. Its
@@ -78,9 +79,11 @@ class ReportServiceStub:
     Errors: REPORT_NOT_FOUND, REPORT_STATE.
     """
     WatchReport: _grpc.UnaryStreamMultiCallable[_report_service_pb2.WatchReportRequest, _report_service_pb2.WatchReportResponse]
-    """Progress as it happens: one snapshot at once, one on each change (at most
-    ten a second), the last one with status done or error, then the stream ends.
-    Errors: REPORT_NOT_FOUND.
+    """A report's events, by ordinal: those that have happened, from the one after
+    `after_ordinal` on, then the others as they happen, the last one REPORT_DONE
+    or REPORT_FAILED, then the stream ends. What is replayed and what is live
+    are the same events. A reader who takes none for too long is cut.
+    Errors: REPORT_NOT_FOUND, READER_TOO_SLOW.
     """
 
 @_typing.type_check_only
@@ -91,14 +94,15 @@ class ReportServiceAsyncStub(ReportServiceStub):
     SubmitReport: _aio.StreamUnaryMultiCallable[_report_service_pb2.SubmitReportRequest, _report_service_pb2.SubmitReportResponse]  # type: ignore[assignment]
     """Takes one report. The request stream is one header, chunks, one end; a
     stream that closes without its end message leaves nothing behind. Answers
-    when the report is durable, or, with header.wait, when it is done.
+    when the report is durable, or, with header.wait, when it has ended, or when
+    header.wait_at_most is over. A caller that goes away changes nothing.
 
     With header.wait a report that fails answers with its error (metadata
     `report_id`); the report stays, with status error.
 
     Errors: STREAM_PROTOCOL, UPLOAD_INCOMPLETE, REPORT_TOO_LARGE,
-    SCANNER_UNKNOWN, FORMAT_UNKNOWN, FORMAT_AMBIGUOUS, SCANNER_MISMATCH,
-    REPORT_MALFORMED.
+    IDEMPOTENCY_KEY_REUSED, SCANNER_UNKNOWN, FORMAT_UNKNOWN, FORMAT_AMBIGUOUS,
+    SCANNER_MISMATCH, REPORT_MALFORMED.
     """
     GetReport: _aio.UnaryUnaryMultiCallable[_report_service_pb2.GetReportRequest, _report_service_pb2.GetReportResponse]  # type: ignore[assignment]
     """One report with its state and counts. Writes the event REPORT_VIEWED. Its
@@ -133,9 +137,11 @@ class ReportServiceAsyncStub(ReportServiceStub):
     Errors: REPORT_NOT_FOUND, REPORT_STATE.
     """
     WatchReport: _aio.UnaryStreamMultiCallable[_report_service_pb2.WatchReportRequest, _report_service_pb2.WatchReportResponse]  # type: ignore[assignment]
-    """Progress as it happens: one snapshot at once, one on each change (at most
-    ten a second), the last one with status done or error, then the stream ends.
-    Errors: REPORT_NOT_FOUND.
+    """A report's events, by ordinal: those that have happened, from the one after
+    `after_ordinal` on, then the others as they happen, the last one REPORT_DONE
+    or REPORT_FAILED, then the stream ends. What is replayed and what is live
+    are the same events. A reader who takes none for too long is cut.
+    Errors: REPORT_NOT_FOUND, READER_TOO_SLOW.
     """
 
 class ReportServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -149,14 +155,15 @@ class ReportServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_report_service_pb2.SubmitReportResponse, _abc.Awaitable[_report_service_pb2.SubmitReportResponse]]:
         """Takes one report. The request stream is one header, chunks, one end; a
         stream that closes without its end message leaves nothing behind. Answers
-        when the report is durable, or, with header.wait, when it is done.
+        when the report is durable, or, with header.wait, when it has ended, or when
+        header.wait_at_most is over. A caller that goes away changes nothing.
 
         With header.wait a report that fails answers with its error (metadata
         `report_id`); the report stays, with status error.
 
         Errors: STREAM_PROTOCOL, UPLOAD_INCOMPLETE, REPORT_TOO_LARGE,
-        SCANNER_UNKNOWN, FORMAT_UNKNOWN, FORMAT_AMBIGUOUS, SCANNER_MISMATCH,
-        REPORT_MALFORMED.
+        IDEMPOTENCY_KEY_REUSED, SCANNER_UNKNOWN, FORMAT_UNKNOWN, FORMAT_AMBIGUOUS,
+        SCANNER_MISMATCH, REPORT_MALFORMED.
         """
 
     @_abc_1.abstractmethod
@@ -245,9 +252,11 @@ class ReportServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _report_service_pb2.WatchReportRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_report_service_pb2.WatchReportResponse], _abc.AsyncIterator[_report_service_pb2.WatchReportResponse]]:
-        """Progress as it happens: one snapshot at once, one on each change (at most
-        ten a second), the last one with status done or error, then the stream ends.
-        Errors: REPORT_NOT_FOUND.
+        """A report's events, by ordinal: those that have happened, from the one after
+        `after_ordinal` on, then the others as they happen, the last one REPORT_DONE
+        or REPORT_FAILED, then the stream ends. What is replayed and what is live
+        are the same events. A reader who takes none for too long is cut.
+        Errors: REPORT_NOT_FOUND, READER_TOO_SLOW.
         """
 
 def add_ReportServiceServicer_to_server(servicer: ReportServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,39 @@
+"""Named points at which a process can be made to die, for the tests of what survives.
+
+`WINNOW_CRASH_POINT=name` or `name:n` arms one: the process ends there, the n-th time
+that it comes by, as suddenly as by a power cut. Unarmed, a point costs a comparison.
+"""
+
+from __future__ import annotations
+
+import os
+
+VARIABLE = "WINNOW_CRASH_POINT"
+
+# Where the points are; the runner arms each in turn (tools/crash.py).
+POINTS = {
+    "job.claimed": "jobs are claimed, none is begun",
+}
+
+# What a process that is killed by SIGKILL shows in a shell.
+EXIT_CODE = 137
+
+
+def _armed() -> tuple[str, int]:
+    name, _, count = os.environ.get(VARIABLE, "").partition(":")
+    if name and name not in POINTS:
+        raise ValueError(f"{VARIABLE}: no crash point has this name")
+    return name, int(count or 1)
+
+
+_name, _left = _armed()
+
+
+def point(name: str, reached: bool = True) -> None:
+    """Ends the process if this point is armed and it was come by often enough."""
+    global _left
+    if name != _name or not reached:
+        return
+    _left -= 1
+    if _left <= 0:
+        os._exit(EXIT_CODE)

@@ -1,0 +1,413 @@
+"""Durable work in a table: what is to be done, who does it, and how often it failed.
+
+A worker claims a job (`FOR UPDATE SKIP LOCKED`) and has it on lease; it renews the
+lease while it works. Each claim raises the job's attempt number, and every
+transaction of the work begins with `hold`, which checks that number: a worker that
+was given up for dead and wakes again can write nothing (a fencing token). A job
+that is done is deleted in the transaction of its last effect, so that the effect
+happens once.
+
+`due_at` says when a job may be taken: for one that waits its time, for one that
+runs the end of its lease. All times are the database's own.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    DateTime,
+    Index,
+    Integer,
+    MetaData,
+    Row,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    bindparam,
+    delete,
+    func,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID, insert
+
+from runtime import context
+from runtime.clock import uuid7
+from runtime.errors import WinnowError
+from winnow.queue.v1 import job_pb2 as pb
+
+WAITING = pb.JobState.JOB_STATE_WAITING
+RUNNING = pb.JobState.JOB_STATE_RUNNING
+DEAD = pb.JobState.JOB_STATE_DEAD
+
+LEASE_SECONDS = 10.0
+# With the worker's back-off nearly four minutes of trying: longer than a restart of anything.
+MAX_FAILURES = 20
+
+
+def jobs_table(metadata: MetaData) -> Table:
+    """The table of jobs, in the schema of the service that owns it."""
+    return Table(
+        "jobs",
+        metadata,
+        Column("job_id", UUID(as_uuid=True), primary_key=True),
+        Column("kind", Text, nullable=False),
+        Column("key", Text, nullable=False),
+        Column("tenant_id", Text, nullable=False),
+        Column("request_id", Text, nullable=False),
+        # Ids and numbers; never findings.
+        Column("payload", JSONB, nullable=False),
+        Column("state", SmallInteger, nullable=False),
+        Column("attempt", Integer, nullable=False, server_default="0"),
+        Column("failures", Integer, nullable=False, server_default="0"),
+        Column("max_failures", Integer, nullable=False),
+        Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+        Column("due_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+        Column("worker", Text, nullable=False, server_default=""),
+        Column("error_reason", Text, nullable=False, server_default=""),
+        Column("error_message", Text, nullable=False, server_default=""),
+        UniqueConstraint("kind", "key"),
+        Index("jobs_due", "kind", "due_at", postgresql_where=text("state <> 3")),
+        Index("jobs_dead", text("job_id DESC"), postgresql_where=text("state = 3")),
+    )
+
+
+class Job(NamedTuple):
+    """A job as its worker has it."""
+
+    job_id: uuid.UUID
+    kind: str
+    key: str
+    tenant: str
+    request_id: str
+    payload: dict[str, Any]
+    attempt: int
+    failures: int
+    max_failures: int
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether it has failed, or its worker died, too often to be begun again."""
+        return self.failures >= self.max_failures
+
+
+class Queue:
+    """The SQL on a table of jobs. Each method is part of the caller's transaction.
+
+    Args:
+        table: made by `jobs_table`.
+        worker: name of the process that claims through this object.
+        lease_seconds: how long a job stays with a worker that says nothing.
+    """
+
+    def __init__(self, table: Table, worker: str, lease_seconds: float = LEASE_SECONDS) -> None:
+        self._table = table
+        self._worker = worker
+        self.lease_seconds = lease_seconds
+        self._lease = timedelta(seconds=lease_seconds)
+        # One statement for all kinds: a free worker asks often.
+        self._claim = text(  # the table's name is ours
+            f"UPDATE {table.fullname} AS job SET state = {RUNNING}, attempt = job.attempt + 1,"  # noqa: S608
+            f" failures = job.failures + (job.state = {RUNNING})::int,"
+            " worker = :worker, due_at = now() + :lease"
+            " FROM unnest(:kinds, :limits) AS wanted (kind, at_most)"
+            f" CROSS JOIN LATERAL (SELECT job_id FROM {table.fullname} AS one"
+            f" WHERE one.kind = wanted.kind AND one.due_at <= now() AND one.state <> {DEAD}"
+            " ORDER BY one.due_at LIMIT wanted.at_most FOR UPDATE SKIP LOCKED) AS due"
+            " WHERE job.job_id = due.job_id RETURNING job.*"
+        ).bindparams(
+            bindparam("kinds", type_=ARRAY(Text)), bindparam("limits", type_=ARRAY(Integer))
+        )
+
+    def put(
+        self,
+        connection: Connection,
+        kind: str,
+        key: str,
+        *,
+        payload: Mapping[str, Any] | None = None,
+        tenant: str = "",
+        due_at: datetime | None = None,
+        max_failures: int = MAX_FAILURES,
+        claimed: bool = False,
+    ) -> Job | None:
+        """Adds a job, unless one of this kind and key is there already.
+
+        Args:
+            kind: what is to be done.
+            key: what with; unique among the jobs of a kind.
+            payload: ids and numbers.
+            tenant: whose; the caller's where none is named.
+            due_at: not before then.
+            claimed: the caller does it at once, as if it had claimed it.
+
+        Returns:
+            The job; None if there is one already.
+        """
+        values: dict[str, Any] = {
+            "job_id": uuid7(),
+            "kind": kind,
+            "key": key,
+            "tenant_id": tenant or context.tenant.get(),
+            "request_id": context.request_id.get(),
+            "payload": dict(payload or {}),
+            "state": RUNNING if claimed else WAITING,
+            "attempt": int(claimed),
+            "max_failures": max_failures,
+            "worker": self._worker if claimed else "",
+        }
+        if claimed:
+            values["due_at"] = func.now() + self._lease
+        elif due_at is not None:
+            values["due_at"] = due_at
+        row = connection.execute(
+            insert(self._table).values(values).on_conflict_do_nothing().returning(self._table)
+        ).first()
+        return None if row is None else _job(row)
+
+    def put_many(self, connection: Connection, kind: str, rows: Iterable[Mapping[str, Any]]) -> int:
+        """Adds jobs of one kind, each with `key`, `tenant_id` and `payload`, that are not there yet.
+
+        Returns:
+            How many were added.
+        """
+        values = [
+            {
+                "job_id": uuid7(),
+                "kind": kind,
+                "request_id": context.request_id.get(),
+                "state": WAITING,
+                "max_failures": MAX_FAILURES,
+                **row,
+            }
+            for row in rows
+        ]
+        if not values:
+            return 0
+        return connection.execute(
+            insert(self._table).values(values).on_conflict_do_nothing()
+        ).rowcount
+
+    def claim(self, connection: Connection, wanted: Mapping[str, int]) -> list[Job]:
+        """Takes due jobs on lease, those whose lease is over among them.
+
+        Args:
+            wanted: kinds, and how many of each at most.
+        """
+        rows = connection.execute(
+            self._claim,
+            {
+                "worker": self._worker,
+                "lease": self._lease,
+                "kinds": list(wanted),
+                "limits": list(wanted.values()),
+            },
+        )
+        return sorted((_job(row) for row in rows), key=lambda job: job.job_id)
+
+    def renew(self, connection: Connection, jobs: Sequence[Job]) -> set[uuid.UUID]:
+        """Extends leases.
+
+        Returns:
+            The ids of the jobs that are still this worker's.
+        """
+        table = self._table
+        held = {job.job_id: job.attempt for job in jobs}
+        rows = connection.execute(
+            update(table)
+            .where(table.c.job_id.in_(held), table.c.worker == self._worker, self._runs())
+            .values(due_at=func.now() + self._lease)
+            .returning(table.c.job_id, table.c.attempt)
+        )
+        return {row.job_id for row in rows if held[row.job_id] == row.attempt}
+
+    def hold(self, connection: Connection, job: Job) -> None:
+        """First thing in every transaction of a job's work: it is still ours, and stays
+        so until the transaction ends.
+
+        Raises:
+            WinnowError: LEASE_LOST.
+        """
+        table = self._table
+        held = connection.execute(
+            select(table.c.job_id).where(self._is(job)).with_for_update(key_share=True)
+        ).first()
+        if held is None:
+            raise _lost()
+
+    def finish(self, connection: Connection, job: Job) -> None:
+        """Removes a job that is done; last thing in the transaction of its last effect.
+
+        Raises:
+            WinnowError: LEASE_LOST.
+        """
+        if connection.execute(delete(self._table).where(self._is(job))).rowcount != 1:
+            raise _lost()
+
+    def again(self, connection: Connection, job: Job, error: WinnowError, seconds: float) -> None:
+        """Puts a job that failed back, to be taken again after some seconds.
+
+        Raises:
+            WinnowError: LEASE_LOST.
+        """
+        self._back(
+            connection,
+            job,
+            state=WAITING,
+            failures=job.failures + 1,
+            due_at=func.now() + timedelta(seconds=seconds),
+            error_reason=error.reason,
+            error_message=error.message,
+        )
+
+    def bury(self, connection: Connection, job: Job, error: WinnowError) -> None:
+        """Makes a job a dead letter.
+
+        Raises:
+            WinnowError: LEASE_LOST.
+        """
+        self._back(
+            connection,
+            job,
+            state=DEAD,
+            failures=min(job.failures + 1, job.max_failures),
+            due_at=func.now(),
+            error_reason=error.reason,
+            error_message=error.message,
+        )
+
+    def release(self, connection: Connection, jobs: Iterable[Job]) -> None:
+        """Puts back, at once due, what an orderly stop cut; no failure is counted."""
+        for job in jobs:
+            connection.execute(
+                update(self._table)
+                .where(self._is(job))
+                .values(state=WAITING, due_at=func.now(), worker="")
+            )
+
+    def drop(self, connection: Connection, kind: str, key: str) -> None:
+        """Removes a job whoever has it: its worker loses the lease."""
+        table = self._table
+        connection.execute(delete(table).where(table.c.kind == kind, table.c.key == key))
+
+    def dead(self, connection: Connection, job_id: uuid.UUID, tenant: str) -> Job:
+        """A dead job, locked.
+
+        Raises:
+            WinnowError: JOB_NOT_FOUND, JOB_STATE.
+        """
+        table = self._table
+        row = connection.execute(
+            select(table)
+            .where(table.c.job_id == job_id, table.c.tenant_id == tenant)
+            .with_for_update()
+        ).first()
+        if row is None:
+            raise WinnowError("JOB_NOT_FOUND", "no job has this id", job_id=str(job_id))
+        if row.state != DEAD:
+            raise WinnowError(
+                "JOB_STATE",
+                "only a dead job can be given another chance; this one goes on by itself",
+                job_id=str(job_id),
+                job_state=pb.JobState.Name(row.state).removeprefix("JOB_STATE_").lower(),
+            )
+        return _job(row)
+
+    def revive(self, connection: Connection, job: Job) -> pb.Job:
+        """Lets a dead job begin anew, its failures forgotten."""
+        table = self._table
+        row = connection.execute(
+            update(table)
+            .where(table.c.job_id == job.job_id, table.c.state == DEAD)
+            .values(state=WAITING, failures=0, due_at=func.now())
+            .returning(table)
+        ).one()
+        return message(row)
+
+    def page(
+        self,
+        connection: Connection,
+        tenant: str,
+        state: pb.JobState.ValueType,
+        kind: str,
+        before: uuid.UUID | None,
+        limit: int,
+    ) -> list[pb.Job]:
+        """Up to `limit` jobs of a tenant, newest first, older than `before`."""
+        table = self._table
+        query = (
+            select(table)
+            .where(table.c.tenant_id == tenant)
+            .order_by(table.c.job_id.desc())
+            .limit(limit)
+        )
+        if state:
+            query = query.where(table.c.state == state)
+        if kind:
+            query = query.where(table.c.kind == kind)
+        if before is not None:
+            query = query.where(table.c.job_id < before)
+        return [message(row) for row in connection.execute(query)]
+
+    def _back(self, connection: Connection, job: Job, **values: Any) -> None:
+        changed = connection.execute(update(self._table).where(self._is(job)).values(**values))
+        if changed.rowcount != 1:
+            raise _lost()
+
+    def _is(self, job: Job) -> Any:
+        table = self._table
+        return (
+            (table.c.job_id == job.job_id)
+            & (table.c.attempt == job.attempt)
+            & (table.c.worker == self._worker)
+            & self._runs()
+        )
+
+    def _runs(self) -> Any:
+        return self._table.c.state == RUNNING
+
+
+def _lost() -> WinnowError:
+    return WinnowError("LEASE_LOST", "another worker has taken this job over")
+
+
+def _job(row: Row[Any]) -> Job:
+    return Job(
+        row.job_id,
+        row.kind,
+        row.key,
+        row.tenant_id,
+        row.request_id,
+        row.payload,
+        row.attempt,
+        row.failures,
+        row.max_failures,
+    )
+
+
+def message(row: Row[Any]) -> pb.Job:
+    """A row as its contract says."""
+    job = pb.Job(
+        job_id=str(row.job_id),
+        kind=row.kind,
+        key=row.key,
+        state=row.state,
+        attempt=row.attempt,
+        failures=row.failures,
+        max_failures=row.max_failures,
+        error_reason=row.error_reason,
+        error_message=row.error_message,
+        worker=row.worker,
+        tenant_id=row.tenant_id,
+    )
+    job.created_at.FromDatetime(row.created_at)
+    job.due_at.FromDatetime(row.due_at)
+    return job

@@ -1,0 +1,239 @@
+"""Works through a queue: claims jobs, renews their leases, deals with their failures.
+
+A new kind of work is a `Kind` and a row in the table of jobs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import uuid
+from collections.abc import Awaitable, Callable, Iterable
+from typing import NamedTuple
+
+import structlog
+from sqlalchemy import Connection
+
+from runtime import context, crash
+from runtime.database import Database
+from runtime.errors import WinnowError
+from runtime.jobs import Job, Queue
+from runtime.log import get_logger
+
+_log = get_logger()
+
+_POLL_SECONDS = 1.0
+_BACKOFF_SECONDS = 0.25
+_BACKOFF_MOST_SECONDS = 15.0
+
+
+class Kind(NamedTuple):
+    """A kind of work.
+
+    Args:
+        name: as jobs of it are put.
+        run: does it; every transaction of it begins with `Queue.hold`, and its last
+            one ends with `Queue.finish`.
+        gave_up: what is to be written when the work has failed for good, in the
+            transaction that ends the job.
+        at_once: how many of them a worker does at a time.
+    """
+
+    name: str
+    run: Callable[[Job], Awaitable[None]]
+    gave_up: Callable[[Connection, Job, WinnowError], object] | None = None
+    at_once: int = 1
+
+
+class Worker:
+    """Does the work of a queue until cancelled.
+
+    Args:
+        database: where the queue is.
+        queue: the jobs.
+        kinds: what this worker can do.
+        ended: told of each job that failed for good, once that is committed.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        queue: Queue,
+        kinds: Iterable[Kind],
+        ended: Callable[[Job, WinnowError], None] = lambda _job, _error: None,
+    ) -> None:
+        self._database = database
+        self._queue = queue
+        self._kinds = {kind.name: kind for kind in kinds}
+        self._free = {kind.name: kind.at_once for kind in self._kinds.values()}
+        self._ended = ended
+        self._bell = asyncio.Event()
+        self._running: dict[uuid.UUID, tuple[Job, asyncio.Task[None]]] = {}
+        self._stopping = False
+
+    def ring(self) -> None:
+        """Says that there may be work."""
+        self._bell.set()
+
+    def reserve(self, kind: str) -> bool:
+        """Takes a place for a job that the caller is about to put as claimed.
+
+        Returns:
+            False if this worker has no place free; the job then waits its turn.
+        """
+        if self._stopping or self._free[kind] == 0:
+            return False
+        self._free[kind] -= 1
+        return True
+
+    def give_back(self, kind: str) -> None:
+        """Frees a reserved place: there is no job after all."""
+        self._free[kind] += 1
+        self._bell.set()
+
+    def begin(self, job: Job) -> asyncio.Task[None]:
+        """Does a job that has been claimed, in a place that was reserved."""
+        task = asyncio.create_task(self._do(job))
+        self._running[job.job_id] = (job, task)
+        task.add_done_callback(lambda _: self._left(job))
+        return task
+
+    def interrupt(self, kind: str, key: str) -> None:
+        """Stops work on a job that has been taken from this worker, if it is here."""
+        for job, task in list(self._running.values()):
+            if (job.kind, job.key) == (kind, key):
+                task.cancel()
+
+    async def run(self) -> None:
+        """Claims and works until cancelled."""
+        heart = asyncio.create_task(self._beat())
+        try:
+            while not self._stopping:
+                await self._claim()
+                # Not all workers in step.
+                seconds = _POLL_SECONDS * random.uniform(0.75, 1.25)  # noqa: S311
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._bell.wait(), seconds)
+                self._bell.clear()
+        finally:
+            heart.cancel()
+
+    async def stop(self) -> None:
+        """Stops all work and puts it back: another worker, or the next life, goes on."""
+        self._stopping = True
+        cut = [job for job, _ in self._running.values()]
+        tasks = [task for _, task in self._running.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        with contextlib.suppress(WinnowError):
+            await self._database.run(self._queue.release, cut)
+
+    async def _claim(self) -> None:
+        wanted = {kind: free for kind, free in self._free.items() if free > 0}
+        if not wanted:
+            return
+        for kind, places in wanted.items():
+            self._free[kind] -= places
+        claimed: list[Job] = []
+        try:
+            claimed = await self._database.run(self._queue.claim, wanted)
+        except WinnowError as error:
+            _log.warning("worker.waiting", status="retrying", reason=error.reason)
+        finally:
+            for job in claimed:
+                wanted[job.kind] -= 1
+            for kind, places in wanted.items():
+                self._free[kind] += places
+        crash.point("job.claimed", bool(claimed))
+        for job in claimed:
+            self.begin(job)
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(self._queue.lease_seconds / 4)
+            held = [job for job, _ in self._running.values()]
+            if not held:
+                continue
+            try:
+                ours = await self._database.run(self._queue.renew, held)
+            except WinnowError as error:
+                _log.warning("worker.heartbeat", status="retrying", reason=error.reason)
+                continue
+            for job in held:
+                if job.job_id not in ours and (running := self._running.get(job.job_id)):
+                    running[1].cancel()
+
+    def _left(self, job: Job) -> None:
+        self._running.pop(job.job_id, None)
+        self.give_back(job.kind)
+
+    async def _do(self, job: Job) -> None:
+        context.tenant.set(job.tenant)
+        context.request_id.set(job.request_id)
+        structlog.contextvars.bind_contextvars(tenant=job.tenant, request_id=job.request_id)
+        try:
+            if job.exhausted:
+                raise WinnowError(
+                    "INTERNAL", f"given up: its workers died or failed {job.failures} times"
+                )
+            await self._kinds[job.kind].run(job)
+        except WinnowError as error:
+            await self._failed(job, error)
+        except Exception as error:  # noqa: BLE001 -- a defect fails the job, not the process
+            _log.error("job.defect", status="error", kind=job.kind, exc_info=error)
+            await self._failed(job, WinnowError("INTERNAL", "the work failed; the log says how"))
+
+    async def _failed(self, job: Job, error: WinnowError) -> None:
+        if error.reason == "LEASE_LOST":
+            _log.warning("job.lost", status="lost", kind=job.kind, attempt=job.attempt)
+            return
+        # A failure that no retry mends is a result, if somebody writes it down; a
+        # defect of ours is not: a newer build may do better.
+        final = not error.retryable
+        dead = job.failures + 1 >= job.max_failures or error.reason == "INTERNAL"
+        kind = self._kinds[job.kind]
+
+        def settle(connection: Connection) -> None:
+            if not (dead or final):
+                self._queue.again(connection, job, error, delay)
+                return
+            self._queue.hold(connection, job)
+            if kind.gave_up is not None:
+                kind.gave_up(connection, job, error)
+            if dead or kind.gave_up is None:
+                self._queue.bury(connection, job, error)
+            else:
+                self._queue.finish(connection, job)
+
+        delay = min(_BACKOFF_SECONDS * 2.0**job.failures, _BACKOFF_MOST_SECONDS)
+        delay *= random.uniform(0.5, 1.0)  # noqa: S311 -- jitter
+        try:
+            await self._database.run(settle)
+        except WinnowError as unsettled:
+            # No database, or no longer ours: when the lease is over somebody takes it up.
+            _log.warning("job.unsettled", status="error", kind=job.kind, reason=unsettled.reason)
+            return
+        if dead or final:
+            _log.warning("job.ended", status="error", kind=job.kind, reason=error.reason)
+            self._ended(job, error)
+        else:
+            _log.warning("job.retry", status="retrying", kind=job.kind, reason=error.reason)
+            asyncio.get_running_loop().call_later(delay, self._bell.set)
+
+
+def transaction(
+    database: Database, queue: Queue, effect: Callable[[Connection, Job], object]
+) -> Callable[[Job], Awaitable[None]]:
+    """Work that is one transaction: its effect, and the job's end."""
+
+    def do(connection: Connection, job: Job) -> None:
+        queue.hold(connection, job)
+        effect(connection, job)
+        queue.finish(connection, job)
+
+    async def run(job: Job) -> None:
+        await database.run(do, job)
+
+    return run
