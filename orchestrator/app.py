@@ -26,22 +26,29 @@ class OrchestratorSettings(Settings):
     database_url: SecretStr = Field(description="PostgreSQL, postgresql://user:password@host/name")
     sealing_key: Key = Field(description="seals raw reports and findings' evidence")
     max_report_bytes: int = Field(2 << 30, ge=1, description="largest report accepted, in bytes")
+    lease_seconds: float = Field(
+        10.0, ge=1, description="seconds after which work of a silent orchestrator is taken over"
+    )
 
 
 def build(settings: OrchestratorSettings) -> Service:
     """Wires the service; nothing listens yet."""
-    from orchestrator import store
+    import os
+    import socket
+
+    from orchestrator import tables
     from orchestrator.intake import Intake
     from orchestrator.outbox import Outbox
     from orchestrator.relay import Legs
     from orchestrator.run import Runner
     from orchestrator.service import ReportService
     from orchestrator.service_credentials import CredentialService
-    from orchestrator.service_decisions import DecisionService
+    from orchestrator.service_decisions import SETTLE, DecisionService, settle_due
     from runtime.channels import dial
-    from runtime.clock import uuid7
     from runtime.database import Database
+    from runtime.jobs import Queue
     from runtime.server import Service
+    from runtime.worker import Kind, Worker, transaction
     from winnow.audit.v1.audit_service_pb2_grpc import AuditServiceStub
     from winnow.ingest.v1.ingest_service_pb2_grpc import IngestServiceStub
     from winnow.moderate.v1.moderate_service_pb2_grpc import ModerateServiceStub
@@ -64,36 +71,42 @@ def build(settings: OrchestratorSettings) -> Service:
             ("audit", settings.audit_address),
         )
     }
+    me = f"{socket.gethostname()}/{os.getpid()}/{os.urandom(4).hex()}"
+    queue = Queue(tables.jobs, me, settings.lease_seconds)
     outbox = Outbox(database, AuditServiceStub(channels["audit"]))
     runner = Runner(
         database,
+        queue,
         Legs(channels["ingestor"], channels["moderator"]),
         key,
         outbox,
+        lambda _report_id: None,
+    )
+    worker = Worker(
+        database,
+        queue,
+        [runner.kind, Kind(SETTLE, transaction(database, queue, settle_due))],
+        runner.ended,
     )
     reports = ReportService(
         database,
         Intake(database, key, settings.max_report_bytes),
         runner,
+        worker,
         outbox,
         IngestServiceStub(channels["ingestor"]),
         ModerateServiceStub(channels["moderator"]),
     )
     credentials = CredentialService(database)
-    decisions = DecisionService(database, outbox)
+    decisions = DecisionService(database, outbox, queue)
 
     def register(server: grpc.aio.Server) -> None:
         report_rpc.add_ReportServiceServicer_to_server(reports, server)
         decision_rpc.add_DecisionServiceServicer_to_server(decisions, server)
         credential_rpc.add_CredentialServiceServicer_to_server(credentials, server)
 
-    async def take_up() -> None:
-        # No upload takes a day: older chunks without a report were cut by a crash.
-        await database.run(store.drop_orphans, uuid7(age_seconds=86_400))
-        await runner.sweep()
-
     async def close() -> None:
-        await runner.stop()
+        await worker.stop()
         for channel in channels.values():
             await channel.close()
         await database.close()
@@ -106,6 +119,6 @@ def build(settings: OrchestratorSettings) -> Service:
             decision_service_pb2.DESCRIPTOR.services_by_name["DecisionService"],
         ),
         register,
-        background=(outbox.run, take_up, decisions.expire),
+        background=(outbox.run, worker.run),
         close=close,
     )

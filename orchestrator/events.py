@@ -8,16 +8,20 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+from orchestrator import states
 from runtime import context
 from runtime.clock import uuid7
 from winnow.event.v1.envelope_pb2 import Envelope, EventSeverity
+from winnow.report.v1.report_progress_pb2 import ReportProgress
 
 REPORT_CREATED = "REPORT_CREATED"
 REPORT_INGESTED = "REPORT_INGESTED"
 REPORT_PROCESSING_STARTED = "REPORT_PROCESSING_STARTED"
+REPORT_PROGRESS = "REPORT_PROGRESS"
 REPORT_MODERATED = "REPORT_MODERATED"
 REPORT_DONE = "REPORT_DONE"
 REPORT_FAILED = "REPORT_FAILED"
+REPORT_RETRIED = "REPORT_RETRIED"
 REPORT_VIEWED = "REPORT_VIEWED"
 REPORT_REMODERATED = "REPORT_REMODERATED"
 DECISION_MADE = "DECISION_MADE"
@@ -26,9 +30,18 @@ DECISION_EXPIRED = "DECISION_EXPIRED"
 
 # Whose work an event records, where it is not the orchestrator's own.
 _SERVICE = {REPORT_INGESTED: "ingestor", REPORT_MODERATED: "moderator"}
-# A report passes every other point once.
+# A report passes every other point once, unless it is given another chance.
 _REPEATED = frozenset(
-    {REPORT_VIEWED, REPORT_REMODERATED, DECISION_MADE, DECISION_WITHDRAWN, DECISION_EXPIRED}
+    {
+        REPORT_PROGRESS,
+        REPORT_RETRIED,
+        REPORT_FAILED,
+        REPORT_VIEWED,
+        REPORT_REMODERATED,
+        DECISION_MADE,
+        DECISION_WITHDRAWN,
+        DECISION_EXPIRED,
+    }
 )
 
 
@@ -60,3 +73,26 @@ def report_event(event_type: str, report_id: uuid.UUID, tenant: str, **payload: 
     event.occurred_at.nanos -= event.occurred_at.nanos % 1000
     event.payload.update({"report_id": str(report_id), **payload})
     return event
+
+
+def run_event(
+    event_type: str, report_id: uuid.UUID, tenant: str, progress: ReportProgress, **payload: Any
+) -> Envelope:
+    """An envelope about a report's run: how far it has come is in its payload."""
+    return report_event(event_type, report_id, tenant, progress=_counts(progress), **payload)
+
+
+def _counts(progress: ReportProgress) -> dict[str, Any]:
+    records, summary = progress.records, progress.summary
+    return {
+        "status": states.name(progress.status),
+        "records": {
+            "read": records.read,
+            "findings": records.findings,
+            "merged": records.merged,
+            "rejected": records.rejected,
+        },
+        "judged": progress.judged,
+        "judged_by": dict(progress.judged_by),
+        "summary": {"high": summary.high, "medium": summary.medium, "low": summary.low},
+    }

@@ -15,15 +15,17 @@ from collections.abc import AsyncIterator
 import zstandard
 from sqlalchemy import Connection
 
-from orchestrator import declaration, events, store
+from orchestrator import declaration, events, states, store
 from runtime import context
 from runtime.clock import uuid7
 from runtime.database import Database
 from runtime.errors import WinnowError
 from runtime.sealing import RAW_REPORT, Sealer
 from winnow.report.v1.report_pb2 import Report
+from winnow.report.v1.report_progress_pb2 import ReportProgress
 from winnow.report.v1.report_service_pb2 import (
     ReportDeclaration,
+    SubmitReportEnd,
     SubmitReportHeader,
     SubmitReportRequest,
 )
@@ -87,10 +89,8 @@ class Intake:
         self._key = key
         self._max_bytes = max_bytes
 
-    async def receive(
-        self, requests: AsyncIterator[SubmitReportRequest]
-    ) -> tuple[Report, RawReport, SubmitReportHeader]:
-        """Reads one upload to its end; the report is durable afterwards.
+    async def receive(self, requests: AsyncIterator[SubmitReportRequest]) -> Upload:
+        """Reads one upload to its end; `Upload.create` then makes the report durable.
 
         Raises:
             WinnowError: STREAM_PROTOCOL, UPLOAD_INCOMPLETE, REPORT_TOO_LARGE,
@@ -103,7 +103,7 @@ class Intake:
             )
         report_id = uuid7()
         raw = RawReport(self._database, self._key, report_id)
-        upload = _Upload(raw, self._database, report_id, self._max_bytes)
+        upload = Upload(raw, self._database, report_id, self._max_bytes, first.header)
         complete = False
         try:
             async for request in requests:
@@ -118,26 +118,30 @@ class Intake:
                     await upload.add(request.chunk)
                 else:
                     complete = True
-                    said = declaration.merge(first.header.declaration, request.end.declaration)
-                    upload.check_size(request.end.size_bytes)
+                    upload.finish(request.end)
             if not complete:
                 raise WinnowError(
                     "UPLOAD_INCOMPLETE", "the upload ended before its end message; nothing is kept"
                 )
-            report = await upload.finish(said)
         except BaseException:
             await asyncio.shield(upload.drop())
             raise
-        return report, raw, first.header
+        return upload
 
 
-class _Upload:
+class Upload:
     """Gathers chunks to 1 MiB, hashes, seals, stores."""
 
     def __init__(
-        self, raw: RawReport, database: Database, report_id: uuid.UUID, max_bytes: int
+        self,
+        raw: RawReport,
+        database: Database,
+        report_id: uuid.UUID,
+        max_bytes: int,
+        header: SubmitReportHeader,
     ) -> None:
-        self._raw = raw
+        self.raw = raw
+        self.header = header
         self._database = database
         self._report_id = report_id
         self._max_bytes = max_bytes
@@ -146,6 +150,7 @@ class _Upload:
         self._digest = hashlib.sha256()
         self._size = 0
         self._stored = 0
+        self._said = ReportDeclaration()
 
     async def add(self, chunk: bytes) -> None:
         self._size += len(chunk)
@@ -165,43 +170,50 @@ class _Upload:
             self._stored += 1
 
     def _put(self, connection: Connection, seq: int, piece: bytes) -> None:
-        sealed = self._raw.seal(seq, piece)
+        sealed = self.raw.seal(seq, piece)
         store.put_chunks(connection, self._report_id, self._tenant, [sealed])
 
-    def check_size(self, said: int) -> None:
-        if said != self._size:
+    def finish(self, end: SubmitReportEnd) -> None:
+        """Checks that the upload is whole, and takes what was said of the report.
+
+        Raises:
+            WinnowError: UPLOAD_INCOMPLETE, INVALID_ARGUMENT.
+        """
+        if end.size_bytes != self._size:
             raise WinnowError(
                 "UPLOAD_INCOMPLETE",
-                f"{self._size} bytes arrived and {said} were announced; nothing is kept",
+                f"{self._size} bytes arrived and {end.size_bytes} were announced; nothing is kept",
             )
+        said = declaration.merge(self.header.declaration, end.declaration)
+        self._said = declaration.clean(said)
+        if not self._stored:
+            self.raw.keep(bytes(self._buffer))
 
-    async def finish(self, said: ReportDeclaration) -> Report:
-        cleaned = declaration.clean(said)
-        event = events.report_event(
+    def create(self, connection: Connection) -> Report:
+        """Makes the report durable."""
+        created = events.run_event(
             events.REPORT_CREATED,
             self._report_id,
             self._tenant,
-            scanner_type=cleaned.scanner_type,
+            ReportProgress(status=states.CREATED),
+            scanner_type=self._said.scanner_type,
             size_bytes=self._size,
             sha256=self._digest.hexdigest(),
         )
         last = bytes(self._buffer)
-        if not self._stored:
-            self._raw.keep(last)
-        return await self._database.run(
-            lambda connection: store.create(
-                connection,
-                self._report_id,
-                self._tenant,
-                context.request_id.get(),
-                cleaned,
-                self._digest.digest(),
-                self._size,
-                [self._raw.seal(self._stored, last)] if last else [],
-                [event],
-            )
+        return store.create(
+            connection,
+            self._report_id,
+            self._tenant,
+            context.request_id.get(),
+            self._said,
+            self._digest.digest(),
+            self._size,
+            [self.raw.seal(self._stored, last)] if last else [],
+            created,
         )
 
     async def drop(self) -> None:
+        """Removes what was stored of it: it becomes no report."""
         if self._stored:
             await self._database.run(store.drop_upload, self._report_id)

@@ -10,20 +10,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import Any, NamedTuple
 
 import grpc
 from sqlalchemy import Connection
 
-from orchestrator import store, store_findings
+from orchestrator import events, store, store_events, store_findings
+from orchestrator.agreement import Agreement
 from runtime.channels import PeerStatus, call
 from runtime.database import Database
 from runtime.errors import WinnowError, from_rpc
+from runtime.jobs import Job, Queue
 from runtime.streams import Credits, idle
 from winnow.finding.v1.finding_batch_pb2 import FindingBatch
-from winnow.finding.v1.verdict_pb2 import Risk, VerdictBatch
+from winnow.finding.v1.verdict_pb2 import VerdictBatch
 from winnow.ingest.v1.format_pb2 import DetectedFormat
 from winnow.ingest.v1.ingest_service_pb2 import (
     IngestHeader,
@@ -45,6 +49,7 @@ UNANSWERED_BATCHES = 16
 IDLE_SECONDS = 60.0
 _QUEUED = 8
 _GATHER_SECONDS = 0.01
+_TELL_SECONDS = 0.5
 _RESUMED_AT_ONCE = 256
 
 
@@ -97,18 +102,34 @@ Step = Callable[[Connection], object]
 class Writer:
     """Stores what passes, in order, as much a transaction as has arrived.
 
+    Each transaction begins with the job's fence, counts what it stores, and tells
+    of it now and then.
+
     Args:
         database: where to.
-        report_id: whose findings.
-        tenant: whose report.
+        job: the run, whose key is the report's id.
+        queue: where the job is.
+        progress: counted up by what is stored.
+        ring: told after each commit.
     """
 
-    def __init__(self, database: Database, report_id: uuid.UUID, tenant: str) -> None:
+    def __init__(
+        self,
+        database: Database,
+        job: Job,
+        queue: Queue,
+        progress: ReportProgress,
+        ring: Callable[[uuid.UUID], None],
+    ) -> None:
         self._database = database
-        self._report_id = report_id
-        self._tenant = tenant
+        self._job = job
+        self._jobs = queue
+        self._progress = progress
+        self._ring = ring
+        self.report_id = uuid.UUID(job.key)
         self._queue: asyncio.Queue[Any] = asyncio.Queue(_QUEUED)
         self._ending = False
+        self._told = time.monotonic()
 
     async def put(self, item: FindingBatch | VerdictBatch | list[Rejected] | Step) -> None:
         """Queues an item; waits while the database is behind."""
@@ -133,8 +154,13 @@ class Writer:
                 # before what is under way is committed or gone.
                 await asyncio.wait([writing])
                 raise
+            self._ring(self.report_id)
             for _ in items:
                 self._queue.task_done()
+
+    def agreement(self) -> Agreement:
+        """Who else saw what passes."""
+        return Agreement(self._database, self.report_id, self._job.tenant)
 
     async def _gather(self) -> list[Any]:
         """The next transaction's items: a commit costs more than a moment's patience,
@@ -147,17 +173,33 @@ class Writer:
         return items
 
     def _store(self, connection: Connection, items: list[Any]) -> None:
-        store_findings.put(
-            connection,
-            self._report_id,
-            self._tenant,
-            [item for item in items if isinstance(item, FindingBatch)],
-            [one for item in items if isinstance(item, list) for one in item],
-            [item for item in items if isinstance(item, VerdictBatch)],
+        self._jobs.hold(connection, self._job)
+        found = [item for item in items if isinstance(item, FindingBatch)]
+        rejected = [one for item in items if isinstance(item, list) for one in item]
+        judged = [item for item in items if isinstance(item, VerdictBatch)]
+        store_findings.put(connection, self.report_id, self._job.tenant, found, rejected, judged)
+        self._count(found, rejected, judged)
+        steps = [item for item in items if callable(item)]
+        for step in steps:
+            step(connection)
+        if not steps and time.monotonic() - self._told > _TELL_SECONDS:
+            self._told = time.monotonic()
+            event = events.run_event(
+                events.REPORT_PROGRESS, self.report_id, self._job.tenant, self._progress
+            )
+            store_events.append(connection, self.report_id, [event])
+
+    def _count(
+        self, found: list[FindingBatch], rejected: list[Rejected], judged: list[VerdictBatch]
+    ) -> None:
+        progress = self._progress
+        progress.records.findings += sum(len(batch.findings) for batch in found)
+        progress.records.rejected += len(rejected)
+        kinds = Counter(
+            (verdict.risk, verdict.source) for batch in judged for verdict in batch.verdicts
         )
-        for item in items:
-            if callable(item):
-                item(connection)
+        for (risk, source), count in kinds.items():
+            store_findings.add(progress, risk, source, count)
 
 
 class Relay:
@@ -166,18 +208,11 @@ class Relay:
     Args:
         legs: the calls to join.
         writer: stores what passes.
-        progress: counted up as things pass.
     """
 
-    def __init__(
-        self,
-        legs: Legs,
-        writer: Writer,
-        progress: ReportProgress,
-    ) -> None:
+    def __init__(self, legs: Legs, writer: Writer) -> None:
         self._legs = legs
         self._writer = writer
-        self._progress = progress
         # Findings of a batch, and the batch as a serialised ModerateRequest.
         self._to_judge: asyncio.Queue[tuple[int, bytes] | None] = asyncio.Queue(2)
         self._credits = Credits(UNANSWERED_BATCHES)
@@ -198,6 +233,7 @@ class Relay:
         stream = self._legs.ingest(**call(None))
         status = PeerStatus(stream)
         feeder = asyncio.create_task(self._feed(stream, source))
+        agreement = self._writer.agreement()
         detected = summary = None
         named = False
         try:
@@ -208,13 +244,12 @@ class Relay:
                             # With the first findings: a resumed run asks who read them.
                             named = True
                             await self._writer.put(self._name(detected))
+                        if await agreement.complete(response.batch, self._scanner_type):
+                            raw = response.SerializeToString()
                         await self._writer.put(response.batch)
-                        size = len(response.batch.findings)
-                        self._progress.records.findings += size
-                        await self._to_judge.put((size, raw))
+                        await self._to_judge.put((len(response.batch.findings), raw))
                     case "rejected":
                         await self._writer.put(list(response.rejected.rejected))
-                        self._progress.records.rejected += len(response.rejected.rejected)
                     case "format":
                         detected = response.format
                         self._scanner_type = detected.scanner_type
@@ -237,7 +272,7 @@ class Relay:
         return detected, summary
 
     def _name(self, detected: DetectedFormat) -> Step:
-        report_id = uuid.UUID(self._progress.report_id)
+        report_id = self._writer.report_id
         return lambda connection: store.set_format(
             connection, report_id, detected.scanner_type, detected.parser
         )
@@ -288,7 +323,6 @@ class Relay:
                     continue
                 verdicts = response.verdicts
                 self._credits.give(len(verdicts.verdicts))
-                self._count(verdicts)
                 if last is not None:
                     await self._writer.put(last)
                 last = verdicts
@@ -321,14 +355,6 @@ class Relay:
             await stream.done_writing()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             return  # the call has ended; its reader knows why
-
-    def _count(self, verdicts: VerdictBatch) -> None:
-        summary = self._progress.summary
-        risks = [verdict.risk for verdict in verdicts.verdicts]
-        summary.high += risks.count(Risk.RISK_HIGH)
-        summary.medium += risks.count(Risk.RISK_MEDIUM)
-        summary.low += risks.count(Risk.RISK_LOW)
-        self._progress.judged += len(risks)
 
 
 async def stored_unjudged(database: Database, report_id: uuid.UUID) -> AsyncIterator[FindingBatch]:

@@ -1,30 +1,40 @@
 """One report, from its stored bytes to its final state.
 
-What is stored says where to go on, so the same code serves a first run, a retry
-and a restart: findings that are stored are not read again, verdicts that are
-stored are not asked for again.
+A report is a job (runtime.jobs): whoever has it on lease runs it, in this process
+or another. What is stored says where to go on, so the same code serves a first
+run, a retry and a restart: findings that are stored are not read again, verdicts
+that are stored are not asked for again.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import uuid
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import structlog
 from google.protobuf.json_format import MessageToDict
 from sqlalchemy import Connection
 
-from orchestrator import events, states, store, store_decisions, store_findings
+from orchestrator import (
+    events,
+    states,
+    store,
+    store_decisions,
+    store_findings,
+    store_idempotency,
+)
 from orchestrator.intake import RawReport
 from orchestrator.outbox import Outbox
 from orchestrator.rejudge import moderate_header
 from orchestrator.relay import Legs, Relay, Source, Writer, stored_unjudged
-from runtime import context
+from runtime.clock import now
 from runtime.database import Database
 from runtime.errors import WinnowError
+from runtime.jobs import Job, Queue
 from runtime.log import get_logger
+from runtime.worker import Kind, Worker
 from winnow.finding.v1.verdict_pb2 import VerdictBatch
 from winnow.ingest.v1.ingest_service_pb2 import IngestHeader
 from winnow.moderate.v1.moderate_service_pb2 import LlmUsage
@@ -33,13 +43,10 @@ from winnow.report.v1.report_progress_pb2 import ReportProgress
 
 _log = get_logger()
 
+RUN = "report.run"
 AT_ONCE = 4
-# A service that died is back within seconds, on a busy machine within ten: about
-# three quarters of a minute of trying before a report is given up.
-_ATTEMPTS = 12
-_BACKOFF_SECONDS = 0.25
-_BACKOFF_MOST_SECONDS = 5.0
-_SWEEP_SECONDS = 30.0
+# Payload of a run: whether its end is to be kept for the caller's idempotency key.
+KEYED = "keyed"
 
 
 class Fresh(NamedTuple):
@@ -58,160 +65,208 @@ class Ended(NamedTuple):
 
 
 class Runner:
-    """Runs reports, each once at a time.
+    """Runs reports.
 
     Args:
         database: the orchestrator's.
+        queue: where runs are jobs.
         legs: the calls to the ingestor and the moderator.
         key: the sealing key, 32 bytes.
         outbox: rung after each commit that wrote events.
+        ring: told of each report that has new events.
     """
 
     def __init__(
         self,
         database: Database,
+        queue: Queue,
         legs: Legs,
         key: bytes,
         outbox: Outbox,
+        ring: Callable[[uuid.UUID], None],
     ) -> None:
         self._database = database
+        self._queue = queue
         self._legs = legs
         self._key = key
         self._outbox = outbox
-        self._slots = asyncio.Semaphore(AT_ONCE)
-        self._tasks: dict[uuid.UUID, asyncio.Task[Ended | None]] = {}
-        self._progress: dict[uuid.UUID, ReportProgress] = {}
+        self._ring = ring
+        self._fresh: dict[uuid.UUID, Fresh] = {}
+        self._local: dict[uuid.UUID, asyncio.Future[Ended | None]] = {}
+        self._failed: dict[uuid.UUID, Report] = {}
+        self.kind = Kind(RUN, self._run, self._gave_up, AT_ONCE)
 
-    def start(
-        self, report_id: uuid.UUID, tenant: str, request_id: str, fresh: Fresh | None = None
-    ) -> asyncio.Task[Ended | None]:
-        """The task that runs a report: a new one, or the one that runs it already.
+    async def admit(
+        self,
+        worker: Worker,
+        create: Callable[[Connection], Report | None],
+        raw: RawReport,
+        *,
+        keyed: bool = False,
+    ) -> tuple[Report | None, asyncio.Future[Ended | None] | None]:
+        """Makes a report durable together with its run, and begins the run here if
+        there is a place.
 
         Args:
-            fresh: the report and its bytes, if they are at hand.
+            create: writes the report; None if there is no new one after all.
+            keyed: the end is to be kept for the caller's idempotency key.
 
         Returns:
-            A task whose result is how it ended; None if it could not be ended
-            (no database): the sweep comes back to it.
+            The new report, if there is one, and how it ends, if it runs here: a future
+            whose result is None if another worker goes on with it.
         """
-        task = self._tasks.get(report_id)
-        if task is None:
-            task = asyncio.create_task(self._guard(report_id, tenant, request_id, fresh))
-            self._tasks[report_id] = task
-            task.add_done_callback(lambda _: self._forget(report_id))
-        return task
+        here = worker.reserve(RUN)
+        begun: list[tuple[Report, Job]] = []
 
-    def _forget(self, report_id: uuid.UUID) -> None:
-        self._tasks.pop(report_id, None)
-        self._progress.pop(report_id, None)
+        def admit(connection: Connection) -> None:
+            if report := create(connection):
+                payload = {KEYED: True} if keyed else {}
+                job = self._queue.put(
+                    connection, RUN, report.report_id, payload=payload, claimed=here
+                )
+                assert job is not None, "a new id has no job"
+                begun.append((report, job))
 
-    def progress(self, report_id: uuid.UUID) -> ReportProgress | None:
-        """The live progress of a report that runs here."""
-        return self._progress.get(report_id)
+        try:
+            await self._database.run(admit)
+        except BaseException:
+            if here:
+                worker.give_back(RUN)
+            raise
+        self._outbox.ring()
+        if here and not begun:
+            worker.give_back(RUN)
+        if not begun:
+            return None, None
+        [(report, job)] = begun
+        if not here:
+            worker.ring()
+            return report, None
+        self._fresh[job.job_id] = Fresh(report, raw)
+        ended: asyncio.Future[Ended | None] = asyncio.get_running_loop().create_future()
+        self._local[job.job_id] = ended
+        worker.begin(job).add_done_callback(lambda _: self._left(job))
+        return report, ended
 
-    async def cancel(self, report_id: uuid.UUID, tenant: str) -> Report:
-        """Stops a report's run and ends it as REPORT_CANCELLED.
+    async def cancel(self, worker: Worker, report_id: uuid.UUID, tenant: str) -> Report:
+        """Ends a report as REPORT_CANCELLED, wherever it runs.
 
         Raises:
             WinnowError: REPORT_STATE if it has ended already.
         """
-        if task := self._tasks.get(report_id):
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
         cancelled = WinnowError("REPORT_CANCELLED", "the report was cancelled on request")
-        report = await self._fail(report_id, tenant, cancelled)
+
+        def cancel(connection: Connection) -> Report:
+            # Whoever runs it has lost its lease, and writes nothing more.
+            self._queue.drop(connection, RUN, str(report_id))
+            return self._fail(connection, report_id, tenant, cancelled)
+
+        report = await self._database.run(cancel)
+        worker.interrupt(RUN, str(report_id))
         self._outbox.ring()
+        self._ring(report_id)
         return report
 
-    async def sweep(self) -> None:
-        """Takes up what an earlier life left, now and every 30 seconds."""
-        while True:
-            for report_id, tenant, request_id in await self._database.run(store.unfinished):
-                self.start(report_id, tenant, request_id)
-            await asyncio.sleep(_SWEEP_SECONDS)
+    def reopen(self, connection: Connection, job: Job) -> None:
+        """Takes up a report whose run was given up."""
+        report_id = uuid.UUID(job.key)
+        progress = store_findings.progress(connection, report_id)
+        event = events.run_event(events.REPORT_RETRIED, report_id, job.tenant, progress)
+        store.reopen(connection, report_id, event)
 
-    async def stop(self) -> None:
-        """Stops all runs; what is stored lets the next life go on."""
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    def ended(self, job: Job, error: WinnowError) -> None:
+        """What waits for a run is told that it failed for good."""
+        if job.kind != RUN:
+            return
+        self._ring(uuid.UUID(job.key))
+        round_ = self._outbox.ring()
+        waiting = self._local.get(job.job_id)
+        report = self._failed.pop(job.job_id, None)
+        if waiting is not None and not waiting.done() and report is not None:
+            waiting.set_result(Ended(report, round_, error))
 
-    async def _guard(
-        self, report_id: uuid.UUID, tenant: str, request_id: str, fresh: Fresh | None
-    ) -> Ended | None:
-        context.tenant.set(tenant)
-        context.request_id.set(request_id)
-        structlog.contextvars.bind_contextvars(
-            report_id=str(report_id), tenant=tenant, request_id=request_id
+    def _left(self, job: Job) -> None:
+        self._fresh.pop(job.job_id, None)
+        waiting = self._local.pop(job.job_id, None)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)
+
+    def _gave_up(self, connection: Connection, job: Job, error: WinnowError) -> None:
+        report_id = uuid.UUID(job.key)
+        report = self._fail(connection, report_id, job.tenant, error)
+        if job.payload.get(KEYED):
+            store_idempotency.keep_answer(connection, report)
+        if job.job_id in self._local:
+            self._failed[job.job_id] = report
+
+    def _fail(
+        self, connection: Connection, report_id: uuid.UUID, tenant: str, failure: WinnowError
+    ) -> Report:
+        at = store_decisions.apply(connection, report_id, tenant)
+        progress = store_findings.progress(connection, report_id, at)
+        progress.status = states.ERROR
+        event = events.run_event(
+            events.REPORT_FAILED, report_id, tenant, progress, reason=failure.reason
         )
-        async with self._slots:
-            for attempt in range(1, _ATTEMPTS + 1):
-                try:
-                    report = await self._run(report_id, tenant, fresh if attempt == 1 else None)
-                    return Ended(report, self._outbox.ring())
-                except WinnowError as error:
-                    failure = error
-                except Exception as error:  # noqa: BLE001 -- a defect fails the report, not the process
-                    _log.error("report.defect", status="error", exc_info=error)
-                    failure = WinnowError("INTERNAL", "the report could not be processed")
-                if failure.reason == "PARSER_CHANGED":
-                    # What the older parser had read does not fit what this one reads.
-                    await self._database.run(store_findings.discard, report_id)
-                elif not failure.retryable:
-                    break
-                if attempt == _ATTEMPTS:
-                    break
-                _log.warning("report.retry", status="processing", reason=failure.reason)
-                await asyncio.sleep(min(_BACKOFF_SECONDS * 2**attempt, _BACKOFF_MOST_SECONDS))
-        try:
-            report = await self._fail(report_id, tenant, failure)
-            return Ended(report, self._outbox.ring(), failure)
-        except WinnowError as error:
-            # Cancelled meanwhile, or no database: the sweep comes back to it.
-            _log.warning("report.unended", status="error", reason=error.reason)
-            return None
-
-    async def _fail(self, report_id: uuid.UUID, tenant: str, failure: WinnowError) -> Report:
-        event = events.report_event(events.REPORT_FAILED, report_id, tenant, reason=failure.reason)
-
-        def fail(connection: Connection) -> Report:
-            at = store_decisions.apply(connection, report_id, tenant)
-            reached = store_findings.account(connection, report_id, at)
-            return store.fail(connection, report_id, failure, [event], **reached)
-
-        report = await self._database.run(fail)
+        reached = store_findings.account(progress)
+        report = store.fail(connection, report_id, failure, [event], **reached)
         _log.info("report.failed", status="error", reason=failure.reason)
         return report
 
-    async def _run(self, report_id: uuid.UUID, tenant: str, fresh: Fresh | None) -> Report:
-        report = fresh.report if fresh else await self._database.run(store.get, report_id, tenant)
-        if report.status in states.ENDED:
-            return report
+    async def _run(self, job: Job) -> None:
+        structlog.contextvars.bind_contextvars(report_id=job.key)
+        try:
+            await self._pass(job, self._fresh.pop(job.job_id, None))
+        except WinnowError as error:
+            if error.reason != "PARSER_CHANGED":
+                raise
+            # What the older parser had read does not fit what this one reads.
+            await self._database.run(self._discard, job)
+            await self._pass(job, None)
+
+    def _discard(self, connection: Connection, job: Job) -> None:
+        self._queue.hold(connection, job)
+        store_findings.discard(connection, uuid.UUID(job.key))
+
+    async def _pass(self, job: Job, fresh: Fresh | None) -> None:
+        report_id = uuid.UUID(job.key)
+        start, progress = 0, ReportProgress(report_id=job.key, status=states.CREATED)
+        if fresh:
+            report = fresh.report
+        else:
+            report, start, progress = await self._database.run(self._take_up, job)
         structlog.contextvars.bind_contextvars(asset_key=report.asset_key)
-        progress = ReportProgress(report_id=str(report_id), status=report.status)
-        self._progress[report_id] = progress
-        writer = Writer(self._database, report_id, tenant)
-        relay = Relay(self._legs, writer, progress)
+        writer = Writer(self._database, job, self._queue, progress, self._ring)
+        relay = Relay(self._legs, writer)
         try:
             async with asyncio.TaskGroup() as group:
                 writing = group.create_task(writer.run())
                 judging = group.create_task(relay.judge(moderate_header(report)))
                 if report.status == states.CREATED:
-                    source = await self._source(relay, report, fresh)
-                    await self._read(relay, writer, source, progress)
+                    source = await self._source(relay, report, fresh, start)
+                    await self._read(relay, writer, source, job, progress)
                 else:
                     await relay.resume(stored_unjudged(self._database, report_id))
                     await relay.finish()
                 last = await judging
-                report = await self._end(writer, report_id, tenant, progress, last, relay.llm)
+                await self._end(writer, job, progress, last, relay.llm)
                 writing.cancel()
         except BaseExceptionGroup as failures:
             raise _first(failures) from None
-        return report
 
-    async def _source(self, relay: Relay, report: Report, fresh: Fresh | None) -> Source:
+    def _take_up(self, connection: Connection, job: Job) -> tuple[Report, int, ReportProgress]:
+        """The report, the first ordinal that is to be read, and how far it has come."""
+        self._queue.hold(connection, job)
+        report_id = uuid.UUID(job.key)
+        report = store.get(connection, report_id, job.tenant)
+        start = 0
+        if report.status == states.CREATED:
+            start = store_findings.resume_point(connection, report_id)
+        return report, start, store_findings.progress(connection, report_id)
+
+    async def _source(
+        self, relay: Relay, report: Report, fresh: Fresh | None, start: int
+    ) -> Source:
         """Where to read from; first sends on what an earlier run left unjudged."""
         report_id = uuid.UUID(report.report_id)
         header = IngestHeader(
@@ -221,33 +276,35 @@ class Runner:
         )
         if fresh:
             return Source(header, fresh.raw.chunks())
-        header.start_ordinal = await self._database.run(store_findings.resume_point, report_id)
-        if header.start_ordinal:
+        header.start_ordinal = start
+        if start:
             header.parser = report.parser
             await relay.resume(stored_unjudged(self._database, report_id))
         return Source(header, RawReport(self._database, self._key, report_id).chunks())
 
     async def _read(
-        self, relay: Relay, writer: Writer, source: Source, progress: ReportProgress
+        self, relay: Relay, writer: Writer, source: Source, job: Job, progress: ReportProgress
     ) -> None:
         """Created to processing: every record read, every finding stored."""
-        report_id = uuid.UUID(source.header.report_id)
         detected, read = await relay.read(source)
         await relay.finish()
-        progress.records.read = read.records_read
-        progress.records.findings = read.findings
-        progress.records.merged = read.merged
-        progress.records.rejected = read.rejected
-        tenant = context.tenant.get()
-        happened = [
-            events.report_event(
-                events.REPORT_INGESTED, report_id, tenant, findings_count=read.findings
-            ),
-            events.report_event(events.REPORT_PROCESSING_STARTED, report_id, tenant),
-        ]
-        # Committed with the last findings; what comes back meanwhile is written behind it.
-        await writer.put(
-            lambda connection: store.advance(
+
+        def ingested(connection: Connection) -> None:
+            progress.records.read = read.records_read
+            progress.records.findings = read.findings
+            progress.records.merged = read.merged
+            progress.records.rejected = read.rejected
+            report_id = uuid.UUID(job.key)
+            happened = []
+            for event_type, status, said in (
+                (events.REPORT_INGESTED, states.INGESTED, {"findings_count": read.findings}),
+                (events.REPORT_PROCESSING_STARTED, states.PROCESSING, {}),
+            ):
+                progress.status = status
+                happened.append(
+                    events.run_event(event_type, report_id, job.tenant, progress, **said)
+                )
+            store.advance(
                 connection,
                 report_id,
                 [states.CREATED, states.INGESTED, states.PROCESSING],
@@ -260,49 +317,63 @@ class Runner:
                 records_findings=read.findings,
                 records_merged=read.merged,
                 records_rejected=read.rejected,
+                ingested_at=now(),
             )
-        )
-        progress.status = states.PROCESSING
+
+        # Committed with the last findings; what comes back meanwhile is written behind it.
+        await writer.put(ingested)
 
     async def _end(
         self,
         writer: Writer,
-        report_id: uuid.UUID,
-        tenant: str,
+        job: Job,
         progress: ReportProgress,
         last: VerdictBatch | None,
         llm: LlmUsage | None,
-    ) -> Report:
+    ) -> None:
         """Processing to done: counted in the database, so that a resumed run counts all."""
         ended: list[Report] = []
 
         def end(connection: Connection) -> None:
-            at = store_decisions.apply(connection, report_id, tenant)
+            report_id = uuid.UUID(job.key)
+            at = store_decisions.apply(connection, report_id, job.tenant)
             counts = store_findings.risks(connection, report_id, at)
+            progress.summary.CopyFrom(counts)
             summary = {"high": counts.high, "medium": counts.medium, "low": counts.low}
             # Who was asked and what it cost belongs to the record; for a resumed
             # run, of what was left.
             asked = {"llm": {field.name: value for field, value in llm.ListFields()}} if llm else {}
             moderated = {**summary, **asked}
             happened = [
-                events.report_event(events.REPORT_MODERATED, report_id, tenant, **moderated),
-                events.report_event(events.REPORT_DONE, report_id, tenant, summary=summary),
+                events.run_event(
+                    events.REPORT_MODERATED, report_id, job.tenant, progress, **moderated
+                )
             ]
-            ended.append(
-                store.advance(
-                    connection,
-                    report_id,
-                    [states.PROCESSING, states.DONE],
-                    happened,
-                    risk_high=counts.high,
-                    risk_medium=counts.medium,
-                    risk_low=counts.low,
+            progress.status = states.DONE
+            happened.append(
+                events.run_event(
+                    events.REPORT_DONE, report_id, job.tenant, progress, summary=summary
                 )
             )
+            report = store.advance(
+                connection,
+                report_id,
+                [states.PROCESSING, states.DONE],
+                happened,
+                risk_high=counts.high,
+                risk_medium=counts.medium,
+                risk_low=counts.low,
+            )
+            if job.payload.get(KEYED):
+                store_idempotency.keep_answer(connection, report)
+            self._queue.finish(connection, job)
+            ended.append(report)
 
         await writer.done(*([last] if last else []), end)
-        progress.status = states.DONE
-        report = ended[0]
+        report = ended[-1]
+        round_ = self._outbox.ring()
+        if (waiting := self._local.get(job.job_id)) and not waiting.done():
+            waiting.set_result(Ended(report, round_))
         _log.info(
             "report.done",
             status="done",
@@ -311,7 +382,6 @@ class Runner:
             medium=report.summary.medium,
             low=report.summary.low,
         )
-        return report
 
 
 def _first(group: BaseExceptionGroup[Any]) -> BaseException:

@@ -15,11 +15,12 @@ from orchestrator.ids import finding_id, no_finding
 from orchestrator.intake import Intake
 from orchestrator.outbox import Outbox
 from orchestrator.rejudge import Rejudger
-from orchestrator.run import Ended, Fresh, Runner
+from orchestrator.run import Ended, Runner
 from runtime import context, paging
 from runtime.channels import call
 from runtime.database import Database
 from runtime.errors import MAPPINGS, WinnowError, from_rpc
+from runtime.worker import Worker
 from winnow.ingest.v1.ingest_service_pb2 import ListFormatsRequest
 from winnow.report.v1 import report_service_pb2 as pb
 from winnow.report.v1 import report_service_pb2_grpc as rpc
@@ -46,6 +47,7 @@ class ReportService(rpc.ReportServiceServicer):
         database: Database,
         intake: Intake,
         runner: Runner,
+        worker: Worker,
         outbox: Outbox,
         ingestor: IngestServiceAsyncStub,
         moderator: ModerateServiceAsyncStub,
@@ -55,33 +57,38 @@ class ReportService(rpc.ReportServiceServicer):
         self._database = database
         self._intake = intake
         self._runner = runner
+        self._worker = worker
         self._outbox = outbox
 
     async def SubmitReport(
         self, request_iterator: AsyncIterator[pb.SubmitReportRequest], _context: Any
     ) -> pb.SubmitReportResponse:
-        report, raw, header = await self._intake.receive(request_iterator)
-        report_id = uuid.UUID(report.report_id)
+        upload = await self._intake.receive(request_iterator)
+        try:
+            report, running = await self._runner.admit(self._worker, upload.create, upload.raw)
+        except BaseException:
+            await asyncio.shield(upload.drop())
+            raise
+        assert report is not None
         structlog.contextvars.bind_contextvars(report_id=report.report_id)
-        self._outbox.ring()
-        task = self._runner.start(
-            report_id, context.tenant.get(), context.request_id.get(), Fresh(report, raw)
-        )
-        if not header.wait:
+        if not upload.header.wait:
             return pb.SubmitReportResponse(report=report)
         # The report finishes whether or not the caller stays to see it.
-        ended = await asyncio.shield(task)
+        ended = await asyncio.shield(running) if running else None
         if ended is None:
-            raise WinnowError(
-                "DATABASE_UNAVAILABLE",
-                "the report is kept and will be taken up again",
-                retry_after=30.0,
-                report_id=report.report_id,
-            )
+            ended = await self._elsewhere(report)
         await self._outbox.shipped(ended.round, _AUDITED_WITHIN_SECONDS)
         if ended.report.status == states.ERROR:
             raise _failure(ended)
         return pb.SubmitReportResponse(report=ended.report)
+
+    async def _elsewhere(self, report: Report) -> Ended:
+        """How a report ends that another worker goes on with."""
+        report_id, tenant = uuid.UUID(report.report_id), context.tenant.get()
+        while report.status not in states.ENDED:
+            await asyncio.sleep(_STORE_TICK_SECONDS)
+            report = await self._database.run(store.get, report_id, tenant)
+        return Ended(report, self._outbox.ring())
 
     async def GetReport(self, request: pb.GetReportRequest, _context: Any) -> pb.GetReportResponse:
         report_id, tenant = uuid.UUID(request.report_id), context.tenant.get()
@@ -187,7 +194,7 @@ class ReportService(rpc.ReportServiceServicer):
     ) -> pb.CancelReportResponse:
         report_id, tenant = uuid.UUID(request.report_id), context.tenant.get()
         await self._database.run(store.get, report_id, tenant)
-        report = await self._runner.cancel(report_id, tenant)
+        report = await self._runner.cancel(self._worker, report_id, tenant)
         return pb.CancelReportResponse(report=report)
 
     async def WatchReport(
@@ -198,7 +205,7 @@ class ReportService(rpc.ReportServiceServicer):
         report = await self._database.run(store.get, report_id, tenant)
         last = b""
         while True:
-            live = self._runner.progress(report_id) if report.status in states.UNFINISHED else None
+            live = None
             if live is None:
                 report = await self._database.run(store.get, report_id, tenant)
                 snapshot = _snapshot(report)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import uuid
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection
@@ -19,6 +18,7 @@ from runtime import context, paging
 from runtime.clock import now
 from runtime.database import Database
 from runtime.errors import WinnowError
+from runtime.jobs import Job, Queue
 from runtime.redaction import REDACTED, redact
 from winnow.event.v1.envelope_pb2 import Envelope
 from winnow.finding.v1.verdict_pb2 import Evidence, Risk, Verdict, VerdictSource
@@ -29,7 +29,9 @@ from winnow.report.v1.decision_pb2 import Decision, DecisionOutcome, DecisionSco
 _PAGE = 50
 _SAMPLE = 20
 _AT_ONCE = 10_000  # findings that one call may match
-_TICK_SECONDS = 30.0
+SETTLE = "decisions.settle"
+# Clocks differ: a settling that comes too early would find nothing.
+_SKEW = timedelta(seconds=1)
 _MAX_REASON = 512
 _FINDING = DecisionScope.DECISION_SCOPE_FINDING
 # How a masked value tells its length; many people have the same short one.
@@ -67,11 +69,13 @@ class DecisionService(rpc.DecisionServiceServicer):
     Args:
         database: the orchestrator's.
         outbox: rung after each commit that wrote events.
+        queue: where expiries are jobs.
     """
 
-    def __init__(self, database: Database, outbox: Outbox) -> None:
+    def __init__(self, database: Database, outbox: Outbox, queue: Queue) -> None:
         self._database = database
         self._outbox = outbox
+        self._queue = queue
 
     async def DecideFinding(
         self, request: pb.DecideFindingRequest, _context: Any
@@ -170,20 +174,8 @@ class DecisionService(rpc.DecisionServiceServicer):
         token = paging.encode(page[-1].decision_id, *query) if more else ""
         return pb.ListDecisionsResponse(decisions=page, next_page_token=token)
 
-    async def expire(self) -> None:
-        """Settles expired decisions, every 30 seconds. What stands changes at the
-        moment of expiry; the reports' summaries and the event follow here.
-        """
-
-        while True:
-            for tenant in await self._database.run(store_decisions.overdue):
-                await self._database.run(settle, tenant)
-                self._outbox.ring()
-            await asyncio.sleep(_TICK_SECONDS)
-
-    @staticmethod
     def _decide(
-        connection: Connection, tenant: str, chosen: Sequence[Target], given: Given
+        self, connection: Connection, tenant: str, chosen: Sequence[Target], given: Given
     ) -> tuple[list[Decision], int]:
         at = settle(connection, tenant)
         made, decided = store_decisions.decide(
@@ -201,7 +193,17 @@ class DecisionService(rpc.DecisionServiceServicer):
             for decision in made
         ]
         store.put_events(connection, happened)
+        if given.ends_at is not None:
+            # What stands changes at the moment of expiry; the reports' summaries and
+            # the event follow here.
+            key = f"{tenant}@{given.ends_at.isoformat()}"
+            self._queue.put(connection, SETTLE, key, due_at=given.ends_at + _SKEW)
         return made, decided
+
+
+def settle_due(connection: Connection, job: Job) -> None:
+    """The work of a SETTLE job: a decision of the tenant has expired."""
+    settle(connection, job.tenant)
 
 
 def settle(connection: Connection, tenant: str) -> datetime:

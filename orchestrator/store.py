@@ -13,10 +13,10 @@ from itertools import pairwise
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict, ParseDict
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, case, delete, insert, select, update
 
 from orchestrator import declaration as declared
-from orchestrator import states
+from orchestrator import states, store_events
 from orchestrator.tables import outbox, raw_chunks, reports
 from runtime.clock import now
 from runtime.errors import WinnowError
@@ -42,9 +42,9 @@ def create(
     sha256: bytes,
     size: int,
     chunks: Iterable[tuple[int, bytes]],
-    events: Iterable[Envelope],
+    created: Envelope,
 ) -> Report:
-    """Makes a report durable: its row, the rest of its sealed chunks, its event."""
+    """Makes a report durable: its row, the rest of its sealed chunks, its first event."""
     put_chunks(connection, report_id, tenant, chunks)
     at = now()
     row = connection.execute(
@@ -63,11 +63,13 @@ def create(
             request_id=request_id,
             created_at=at,
             updated_at=at,
+            last_event=1,
         )
         .returning(reports)
     ).one()
-    put_events(connection, events)
-    return _report(row)
+    store_events.put(connection, report_id, [created], 1)
+    put_events(connection, [created])
+    return report_of(row)
 
 
 def put_chunks(
@@ -136,7 +138,7 @@ def get(connection: Connection, report_id: uuid.UUID, tenant: str) -> Report:
     ).first()
     if row is None:
         raise WinnowError("REPORT_NOT_FOUND", "no report has this id", report_id=str(report_id))
-    return _report(row)
+    return report_of(row)
 
 
 def view(connection: Connection, report_id: uuid.UUID, tenant: str, event: Envelope) -> Report:
@@ -167,17 +169,7 @@ def newest(
         query = query.where(reports.c.scanner_type == scanner_type)
     if before is not None:
         query = query.where(reports.c.report_id < before)
-    return [_report(row) for row in connection.execute(query)]
-
-
-def unfinished(connection: Connection) -> list[tuple[uuid.UUID, str, str]]:
-    """Ids, tenants and request ids of the reports that have not ended, oldest first."""
-    query = (
-        select(reports.c.report_id, reports.c.tenant_id, reports.c.request_id)
-        .where(reports.c.status.not_in(states.ENDED))
-        .order_by(reports.c.report_id)
-    )
-    return [(row.report_id, row.tenant_id, row.request_id) for row in connection.execute(query)]
+    return [report_of(row) for row in connection.execute(query)]
 
 
 def set_format(
@@ -233,30 +225,57 @@ def fail(
     )
 
 
+def reopen(connection: Connection, report_id: uuid.UUID, event: Envelope) -> Report:
+    """Takes a report that failed up again, where it stood, with its event.
+
+    Raises:
+        WinnowError: REPORT_STATE if it has not failed.
+    """
+    there = case((reports.c.ingested_at.is_(None), states.CREATED), else_=states.PROCESSING)
+    return _move(
+        connection,
+        report_id,
+        [states.ERROR],
+        there,
+        [event],
+        finished_at=None,
+        error_reason=None,
+        error_message=None,
+    )
+
+
 def _move(
     connection: Connection,
     report_id: uuid.UUID,
     origins: Iterable[ReportStatus.ValueType],
-    to: ReportStatus.ValueType,
+    to: Any,
     events: Iterable[Envelope],
     **values: Any,
 ) -> Report:
-    at = now()
-    if to in states.ENDED:
-        values["finished_at"] = at
+    at, events = now(), list(events)
+    values.setdefault("finished_at", at if to in (states.DONE, states.ERROR) else None)
     row = connection.execute(
         update(reports)
         .where(reports.c.report_id == report_id, reports.c.status.in_(origins))
-        .values(status=to, updated_at=at, **values)
+        .values(
+            status=to,
+            updated_at=at,
+            last_event=reports.c.last_event + len(events),
+            **values,
+        )
         .returning(reports)
     ).first()
     if row is None:
-        raise WinnowError("REPORT_STATE", "the report has ended already", report_status="ended")
+        raise WinnowError(
+            "REPORT_STATE", "the report is in another state already", report_status="other"
+        )
+    store_events.put(connection, report_id, events, row.last_event)
     put_events(connection, events)
-    return _report(row)
+    return report_of(row)
 
 
-def _report(row: Row[Any]) -> Report:
+def report_of(row: Row[Any]) -> Report:
+    """A row as its contract says."""
     report = Report(
         report_id=str(row.report_id),
         status=row.status,
@@ -269,6 +288,7 @@ def _report(row: Row[Any]) -> Report:
         size_bytes=row.size_bytes,
         parser=row.parser,
         dialect=row.dialect,
+        duplicate_of=str(row.duplicate_of or ""),
         notices=[ParseDict(notice, Notice()) for notice in row.notices],
         tenant_id=row.tenant_id,
         records=RecordCounts(

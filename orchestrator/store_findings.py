@@ -9,15 +9,19 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from functools import cache
 from typing import Any, NamedTuple
 
 import msgspec
 from psycopg.types.json import Jsonb
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Select,
     Table,
+    Text,
     and_,
+    bindparam,
     delete,
     func,
     literal,
@@ -26,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.selectable import LateralFromClause
 
 from orchestrator.standing import standing, standing_in
-from orchestrator.tables import findings, rejections, verdicts
+from orchestrator.tables import findings, rejections, reports, verdicts
 from runtime import paging
 from runtime.clock import now
 from runtime.database import copy_rows
@@ -36,6 +40,7 @@ from winnow.finding.v1.verdict_pb2 import Risk, Verdict, VerdictBatch, VerdictSo
 from winnow.ingest.v1.rejected_pb2 import Rejected
 from winnow.report.v1.report_finding_pb2 import ReportFinding, ReportFindingDetail
 from winnow.report.v1.report_pb2 import RiskSummary
+from winnow.report.v1.report_progress_pb2 import ReportProgress
 
 _FINDINGS = (
     "COPY orchestrator.findings (report_id, ordinal, tenant_id, kind, rule_id, path, line,"
@@ -78,6 +83,10 @@ _VERDICTS_TYPES = [
     "timestamptz",
     "bytea",
 ]
+
+# How far back other scanners are looked for: reports of the tenant, findings of a value.
+_REPORTS_BACK = 1_000
+_FINDINGS_BACK = 16
 
 
 class Filters(NamedTuple):
@@ -171,6 +180,84 @@ def _verdict_rows(
             )
 
 
+def others_reported(
+    connection: Connection, report_id: uuid.UUID, tenant: str, scanner_type: str
+) -> bool:
+    """Whether the reports before this one, as far as they are looked through, are also of
+    other scanners than its own."""
+    before = (
+        select(reports.c.scanner_type)
+        .where(reports.c.tenant_id == tenant, reports.c.report_id < report_id)
+        .order_by(reports.c.report_id.desc())
+        .limit(_REPORTS_BACK)
+        .subquery("before")
+    )
+    others = select(literal(1)).where(_is_other(before.c.scanner_type, literal(scanner_type)))
+    return bool(connection.execute(select(others.exists())).scalar_one())
+
+
+def seen_elsewhere(
+    connection: Connection,
+    report_id: uuid.UUID,
+    tenant: str,
+    scanner_type: str,
+    values: Iterable[bytes],
+) -> list[tuple[bytes, str, str, str]]:
+    """Where reports of other scanners, before this one, hold the values.
+
+    Of each value the newest findings only: one that stands in a million places costs
+    no more than any other.
+
+    Args:
+        report_id, tenant, scanner_type: the report that asks.
+        values: fingerprints.
+
+    Returns:
+        Fingerprint, path, scanner and rule of each.
+    """
+    # As one text: an array of bytes is written item by item, several times slower.
+    given = {
+        "report_id": report_id,
+        "tenant": tenant,
+        "scanner_type": scanner_type,
+        "values": " ".join(map(bytes.hex, values)),
+    }
+    rows = connection.execute(_seen_elsewhere(), given)
+    return [(bytes(value), *others) for value, *others in rows]
+
+
+@cache
+def _seen_elsewhere() -> Select[Any]:
+    """Made once: composing it takes longer than most of its answers."""
+    listed = func.string_to_array(bindparam("values", type_=Text), " ")
+    value = func.decode(func.unnest(listed), "hex").label("value")
+    wanted = select(value).subquery("wanted")
+    newest = (
+        select(findings.c.report_id, findings.c.path, findings.c.rule_id)
+        .where(
+            findings.c.tenant_id == bindparam("tenant"),
+            findings.c.value_fingerprint == wanted.c.value,
+            findings.c.report_id < bindparam("report_id"),
+        )
+        .order_by(findings.c.report_id.desc())
+        .limit(_FINDINGS_BACK)
+        .lateral("newest")
+    )
+    return (
+        select(wanted.c.value, newest.c.path, reports.c.scanner_type, newest.c.rule_id)
+        .select_from(wanted)
+        .join(newest, literal(True))
+        .join(reports, reports.c.report_id == newest.c.report_id)
+        .where(_is_other(reports.c.scanner_type, bindparam("scanner_type", type_=Text)))
+        .distinct()
+    )
+
+
+def _is_other(column: ColumnElement[str], scanner_type: ColumnElement[str]) -> ColumnElement[bool]:
+    """SARIF is no scanner: who wrote it is not known."""
+    return and_(column != scanner_type, column != "sarif")
+
+
 def resume_point(connection: Connection, report_id: uuid.UUID) -> int:
     """The first ordinal that is not stored yet.
 
@@ -189,23 +276,61 @@ def resume_point(connection: Connection, report_id: uuid.UUID) -> int:
     return following
 
 
-def account(
+def progress(
     connection: Connection, report_id: uuid.UUID, at: datetime | None = None
-) -> dict[str, int]:
-    """What is stored of a report that did not reach its end, as columns of `reports`."""
+) -> ReportProgress:
+    """How far a report has come, by what is stored; verdicts as they stand, at a moment or now."""
+    row = connection.execute(select(reports).where(reports.c.report_id == report_id)).one()
+    reached = ReportProgress(report_id=str(report_id), status=row.status)
+    if row.ingested_at is None:
+        reached.records.findings = _count(connection, findings, report_id)
+        reached.records.rejected = _count(connection, rejections, report_id)
+        reached.records.read = reached.records.findings + reached.records.rejected
+    else:
+        reached.records.read = row.records_read
+        reached.records.findings = row.records_findings
+        reached.records.merged = row.records_merged
+        reached.records.rejected = row.records_rejected
+    latest = standing_in(report_id, verdicts.c.risk, verdicts.c.source, at=at).subquery("latest")
+    query = select(latest.c.risk, latest.c.source, func.count()).group_by(
+        latest.c.risk, latest.c.source
+    )
+    for risk, source, count in connection.execute(query):
+        add(reached, risk, source, count)
+    return reached
 
-    def count(table: Table) -> int:
-        query = select(func.count()).select_from(table).where(table.c.report_id == report_id)
-        return connection.execute(query).scalar_one()
 
-    found, refused, counts = count(findings), count(rejections), risks(connection, report_id, at)
+def add(
+    progress: ReportProgress, risk: Risk.ValueType, source: VerdictSource.ValueType, count: int
+) -> None:
+    """Counts verdicts of one risk and judge."""
+    progress.judged += count
+    progress.judged_by[VerdictSource.Name(source).removeprefix("VERDICT_SOURCE_").lower()] += count
+    match risk:
+        case Risk.RISK_HIGH:
+            progress.summary.high += count
+        case Risk.RISK_MEDIUM:
+            progress.summary.medium += count
+        case Risk.RISK_LOW:
+            progress.summary.low += count
+
+
+def _count(connection: Connection, table: Table, report_id: uuid.UUID) -> int:
+    query = select(func.count()).select_from(table).where(table.c.report_id == report_id)
+    return connection.execute(query).scalar_one()
+
+
+def account(progress: ReportProgress) -> dict[str, int]:
+    """What a report has come to, as columns of `reports`."""
+    records, summary = progress.records, progress.summary
     return {
-        "records_read": found + refused,
-        "records_findings": found,
-        "records_rejected": refused,
-        "risk_high": counts.high,
-        "risk_medium": counts.medium,
-        "risk_low": counts.low,
+        "records_read": records.read,
+        "records_findings": records.findings,
+        "records_merged": records.merged,
+        "records_rejected": records.rejected,
+        "risk_high": summary.high,
+        "risk_medium": summary.medium,
+        "risk_low": summary.low,
     }
 
 

@@ -13,6 +13,10 @@ VARIABLE = "WINNOW_CRASH_POINT"
 # Where the points are; the runner arms each in turn (tools/crash.py).
 POINTS = {
     "job.claimed": "jobs are claimed, none is begun",
+    "outbox.read": "events are read from the outbox, none is shipped",
+    "outbox.audited": "the audit service has events that are not marked so",
+    "outbox.published": "the event transport has events that are not marked so",
+    "consumer.applied": "events have had their effect and are not acknowledged",
 }
 
 # What a process that is killed by SIGKILL shows in a shell.

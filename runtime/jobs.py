@@ -13,6 +13,7 @@ runs the end of its lease. All times are the database's own.
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -113,18 +114,30 @@ class Queue:
         self._worker = worker
         self.lease_seconds = lease_seconds
         self._lease = timedelta(seconds=lease_seconds)
-        # One statement for all kinds: a free worker asks often.
+        # One statement for all kinds: a free worker asks often. The choice is made in a
+        # CTE: joined directly it may be made again for each row, past its limit.
         self._claim = text(  # the table's name is ours
-            f"UPDATE {table.fullname} AS job SET state = {RUNNING}, attempt = job.attempt + 1,"  # noqa: S608
+            "WITH due AS MATERIALIZED (SELECT one.job_id"  # noqa: S608
+            " FROM unnest(:kinds, :limits) AS wanted (kind, at_most)"
+            f" CROSS JOIN LATERAL (SELECT job_id FROM {table.fullname} AS job"
+            f" WHERE job.kind = wanted.kind AND job.due_at <= now() AND job.state <> {DEAD}"
+            " ORDER BY job.due_at, job.job_id LIMIT wanted.at_most"
+            " FOR UPDATE SKIP LOCKED) AS one)"
+            f" UPDATE {table.fullname} AS job SET state = {RUNNING}, attempt = job.attempt + 1,"
             f" failures = job.failures + (job.state = {RUNNING})::int,"
             " worker = :worker, due_at = now() + :lease"
-            " FROM unnest(:kinds, :limits) AS wanted (kind, at_most)"
-            f" CROSS JOIN LATERAL (SELECT job_id FROM {table.fullname} AS one"
-            f" WHERE one.kind = wanted.kind AND one.due_at <= now() AND one.state <> {DEAD}"
-            " ORDER BY one.due_at LIMIT wanted.at_most FOR UPDATE SKIP LOCKED) AS due"
-            " WHERE job.job_id = due.job_id RETURNING job.*"
+            " FROM due WHERE job.job_id = due.job_id RETURNING job.*"
         ).bindparams(
             bindparam("kinds", type_=ARRAY(Text)), bindparam("limits", type_=ARRAY(Integer))
+        )
+        self._put_many = text(
+            f"INSERT INTO {table.fullname} (job_id, kind, key, tenant_id, request_id, payload,"  # noqa: S608
+            f" state, max_failures) SELECT job_id, :kind, key, tenant_id, :request_id, payload,"
+            f" {WAITING}, :at_most FROM unnest(CAST(:ids AS uuid[]), :keys, :tenants,"
+            " CAST(:payloads AS jsonb[])) AS one (job_id, key, tenant_id, payload)"
+            " ON CONFLICT DO NOTHING"
+        ).bindparams(
+            *(bindparam(name, type_=ARRAY(Text)) for name in ("ids", "keys", "tenants", "payloads"))
         )
 
     def put(
@@ -179,22 +192,23 @@ class Queue:
         Returns:
             How many were added.
         """
-        values = [
+        rows = list(rows)
+        if not rows:
+            return 0
+        added = connection.execute(
+            self._put_many,
             {
-                "job_id": uuid7(),
                 "kind": kind,
                 "request_id": context.request_id.get(),
-                "state": WAITING,
-                "max_failures": MAX_FAILURES,
-                **row,
-            }
-            for row in rows
-        ]
-        if not values:
-            return 0
-        return connection.execute(
-            insert(self._table).values(values).on_conflict_do_nothing()
-        ).rowcount
+                "at_most": MAX_FAILURES,
+                # In the order of their ids they are claimed.
+                "ids": sorted(str(uuid7()) for _ in rows),
+                "keys": [row["key"] for row in rows],
+                "tenants": [row["tenant_id"] for row in rows],
+                "payloads": [json.dumps(row["payload"]) for row in rows],
+            },
+        )
+        return int(added.rowcount)
 
     def claim(self, connection: Connection, wanted: Mapping[str, int]) -> list[Job]:
         """Takes due jobs on lease, those whose lease is over among them.
@@ -213,21 +227,32 @@ class Queue:
         )
         return sorted((_job(row) for row in rows), key=lambda job: job.job_id)
 
-    def renew(self, connection: Connection, jobs: Sequence[Job]) -> set[uuid.UUID]:
-        """Extends leases.
+    def renew(self, connection: Connection, jobs: Sequence[Job]) -> set[tuple[uuid.UUID, int]]:
+        """Extends leases. A job whose work holds it in a transaction just now is left
+        as it is, so that one that takes long does not cost the others their leases.
 
         Returns:
-            The ids of the jobs that are still this worker's.
+            Ids and attempts of the jobs that are still this worker's.
         """
         table = self._table
-        held = {job.job_id: job.attempt for job in jobs}
-        rows = connection.execute(
-            update(table)
-            .where(table.c.job_id.in_(held), table.c.worker == self._worker, self._runs())
-            .values(due_at=func.now() + self._lease)
-            .returning(table.c.job_id, table.c.attempt)
+        mine = (
+            table.c.job_id.in_([job.job_id for job in jobs])
+            & (table.c.worker == self._worker)
+            & self._runs()
         )
-        return {row.job_id for row in rows if held[row.job_id] == row.attempt}
+        free = (
+            select(table.c.job_id)
+            .where(mine)
+            .with_for_update(key_share=True, skip_locked=True)
+            .cte("free")
+        )
+        connection.execute(
+            update(table)
+            .where(table.c.job_id == free.c.job_id)
+            .values(due_at=func.now() + self._lease)
+        )
+        held = connection.execute(select(table.c.job_id, table.c.attempt).where(mine))
+        return {(row.job_id, row.attempt) for row in held}
 
     def hold(self, connection: Connection, job: Job) -> None:
         """First thing in every transaction of a job's work: it is still ours, and stays

@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import uuid
 from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple
 
 import structlog
 from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
 
 from runtime import context, crash
 from runtime.database import Database
@@ -28,6 +28,15 @@ _BACKOFF_SECONDS = 0.25
 _BACKOFF_MOST_SECONDS = 15.0
 
 
+def backoff(failures: int) -> float:
+    """Seconds until a job that has failed so often before is tried again, with jitter:
+    what failed together does not come back together.
+    """
+    # 2 ** 6 quarters of a second are past the bound already.
+    seconds = min(_BACKOFF_SECONDS * 2.0 ** min(failures, 6), _BACKOFF_MOST_SECONDS)
+    return seconds * random.uniform(0.5, 1.0)  # noqa: S311
+
+
 class Kind(NamedTuple):
     """A kind of work.
 
@@ -36,7 +45,8 @@ class Kind(NamedTuple):
         run: does it; every transaction of it begins with `Queue.hold`, and its last
             one ends with `Queue.finish`.
         gave_up: what is to be written when the work has failed for good, in the
-            transaction that ends the job.
+            transaction that ends the job. Without it, or where it fails itself, such a
+            job is a dead letter.
         at_once: how many of them a worker does at a time.
     """
 
@@ -69,7 +79,8 @@ class Worker:
         self._free = {kind.name: kind.at_once for kind in self._kinds.values()}
         self._ended = ended
         self._bell = asyncio.Event()
-        self._running: dict[uuid.UUID, tuple[Job, asyncio.Task[None]]] = {}
+        self._running: dict[asyncio.Task[None], Job] = {}
+        self._claiming: asyncio.Task[None] | None = None
         self._stopping = False
 
     def ring(self) -> None:
@@ -95,40 +106,43 @@ class Worker:
     def begin(self, job: Job) -> asyncio.Task[None]:
         """Does a job that has been claimed, in a place that was reserved."""
         task = asyncio.create_task(self._do(job))
-        self._running[job.job_id] = (job, task)
-        task.add_done_callback(lambda _: self._left(job))
+        self._running[task] = job
+        task.add_done_callback(self._left)
         return task
 
     def interrupt(self, kind: str, key: str) -> None:
         """Stops work on a job that has been taken from this worker, if it is here."""
-        for job, task in list(self._running.values()):
+        for task, job in list(self._running.items()):
             if (job.kind, job.key) == (kind, key):
                 task.cancel()
 
     async def run(self) -> None:
-        """Claims and works until cancelled."""
-        heart = asyncio.create_task(self._beat())
-        try:
+        """Claims and works until cancelled; `stop` then ends what is still running."""
+        async with asyncio.TaskGroup() as tasks:
+            heart = tasks.create_task(self._beat())
             while not self._stopping:
-                await self._claim()
+                # Cancelled, a claim still commits: what it took must be begun, or put back.
+                self._claiming = asyncio.create_task(self._claim())
+                await asyncio.shield(self._claiming)
                 # Not all workers in step.
                 seconds = _POLL_SECONDS * random.uniform(0.75, 1.25)  # noqa: S311
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._bell.wait(), seconds)
                 self._bell.clear()
-        finally:
             heart.cancel()
 
     async def stop(self) -> None:
         """Stops all work and puts it back: another worker, or the next life, goes on."""
         self._stopping = True
-        cut = [job for job, _ in self._running.values()]
-        tasks = [task for _, task in self._running.values()]
-        for task in tasks:
+        self._bell.set()
+        if self._claiming is not None:
+            await asyncio.gather(self._claiming, return_exceptions=True)
+        cut = dict(self._running)
+        for task in cut:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*cut, return_exceptions=True)
         with contextlib.suppress(WinnowError):
-            await self._database.run(self._queue.release, cut)
+            await self._database.run(self._queue.release, cut.values())
 
     async def _claim(self) -> None:
         wanted = {kind: free for kind, free in self._free.items() if free > 0}
@@ -151,23 +165,24 @@ class Worker:
             self.begin(job)
 
     async def _beat(self) -> None:
+        pause = self._queue.lease_seconds / 4
         while True:
-            await asyncio.sleep(self._queue.lease_seconds / 4)
-            held = [job for job, _ in self._running.values()]
+            await asyncio.sleep(pause)
+            held = dict(self._running)
             if not held:
                 continue
             try:
-                ours = await self._database.run(self._queue.renew, held)
+                ours = await self._database.run(self._queue.renew, list(held.values()))
             except WinnowError as error:
                 _log.warning("worker.heartbeat", status="retrying", reason=error.reason)
                 continue
-            for job in held:
-                if job.job_id not in ours and (running := self._running.get(job.job_id)):
-                    running[1].cancel()
+            for task, job in held.items():
+                if (job.job_id, job.attempt) not in ours and not task.done():
+                    # Not at once: one that has just finished is no longer ours either.
+                    asyncio.get_running_loop().call_later(pause, task.cancel)
 
-    def _left(self, job: Job) -> None:
-        self._running.pop(job.job_id, None)
-        self.give_back(job.kind)
+    def _left(self, task: asyncio.Task[None]) -> None:
+        self.give_back(self._running.pop(task).kind)
 
     async def _do(self, job: Job) -> None:
         context.tenant.set(job.tenant)
@@ -193,22 +208,19 @@ class Worker:
         # defect of ours is not: a newer build may do better.
         final = not error.retryable
         dead = job.failures + 1 >= job.max_failures or error.reason == "INTERNAL"
-        kind = self._kinds[job.kind]
+        delay = backoff(job.failures)
 
         def settle(connection: Connection) -> None:
             if not (dead or final):
                 self._queue.again(connection, job, error, delay)
                 return
             self._queue.hold(connection, job)
-            if kind.gave_up is not None:
-                kind.gave_up(connection, job, error)
-            if dead or kind.gave_up is None:
+            written = self._write_off(connection, job, error)
+            if dead or not written:
                 self._queue.bury(connection, job, error)
             else:
                 self._queue.finish(connection, job)
 
-        delay = min(_BACKOFF_SECONDS * 2.0**job.failures, _BACKOFF_MOST_SECONDS)
-        delay *= random.uniform(0.5, 1.0)  # noqa: S311 -- jitter
         try:
             await self._database.run(settle)
         except WinnowError as unsettled:
@@ -221,6 +233,21 @@ class Worker:
         else:
             _log.warning("job.retry", status="retrying", kind=job.kind, reason=error.reason)
             asyncio.get_running_loop().call_later(delay, self._bell.set)
+
+    def _write_off(self, connection: Connection, job: Job, error: WinnowError) -> bool:
+        """Lets the kind write a failure down; whether it has."""
+        gave_up = self._kinds[job.kind].gave_up
+        if gave_up is None:
+            return False
+        try:
+            with connection.begin_nested():
+                gave_up(connection, job, error)
+        except OperationalError:
+            raise
+        except Exception as defect:  # noqa: BLE001 -- or the job would come back for ever
+            _log.error("job.defect", status="error", kind=job.kind, exc_info=defect)
+            return False
+        return True
 
 
 def transaction(
