@@ -14,12 +14,14 @@ from typing import Any
 
 import grpc
 import pytest
-from sqlalchemy import text
+from sqlalchemy import func, text, update
 
 import orchestrator.app
-from orchestrator import declaration, store, store_findings
+from orchestrator import declaration, events, states, store, store_findings, tables
+from orchestrator.run import RUN
 from runtime.clock import uuid7
 from runtime.errors import WinnowError, from_rpc
+from runtime.jobs import Queue
 from runtime.server import Service
 from tests.harness import serving, settings
 from tests.orchestrator.conftest import upload
@@ -36,6 +38,7 @@ from winnow.moderate.v1 import moderate_service_pb2 as moderate_pb
 from winnow.moderate.v1 import moderate_service_pb2_grpc as moderate_rpc
 from winnow.report.v1 import report_service_pb2 as report_pb
 from winnow.report.v1.report_pb2 import ReportStatus
+from winnow.report.v1.report_progress_pb2 import ReportProgress
 from winnow.report.v1.report_service_pb2_grpc import ReportServiceStub
 
 BATCHES, SIZE = 40, 5
@@ -255,7 +258,7 @@ async def test_a_moderator_that_breaks_off_is_asked_only_for_what_is_missing(
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.run._BACKOFF_MOST_SECONDS", 0.05)
+    monkeypatch.setattr("runtime.worker._BACKOFF_MOST_SECONDS", 0.05)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -350,7 +353,15 @@ async def test_a_report_of_an_earlier_life_is_taken_up_at_start(
 
     def half_done(connection) -> None:
         said = declaration.clean(report_pb.ReportDeclaration())
-        store.create(connection, report_id, "default", "request", said, b"\0" * 32, 0, [], [])
+        created = events.run_event(
+            events.REPORT_CREATED, report_id, "default", ReportProgress(status=states.CREATED)
+        )
+        store.create(connection, report_id, "default", "request", said, b"\0" * 32, 0, [], created)
+        earlier = Queue(tables.jobs, "earlier")
+        assert earlier.put(connection, RUN, str(report_id), tenant="default", claimed=True)
+        connection.execute(
+            update(tables.jobs).where(tables.jobs.c.key == str(report_id)).values(due_at=func.now())
+        )
         store.set_format(connection, report_id, "scripted", parser)
         batch = FindingBatch(
             findings=[
