@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, SecretStr
 
@@ -29,6 +29,12 @@ class OrchestratorSettings(Settings):
     lease_seconds: float = Field(
         10.0, ge=1, description="seconds after which work of a silent orchestrator is taken over"
     )
+    event_transport: Literal["postgres", "valkey", "nats"] = Field(
+        "postgres", description="what takes events to their consumers: postgres, valkey or nats"
+    )
+    event_transport_url: SecretStr | None = Field(
+        None, description="where the broker is, valkey://host:port or nats://host:port"
+    )
 
 
 def build(settings: OrchestratorSettings) -> Service:
@@ -36,7 +42,7 @@ def build(settings: OrchestratorSettings) -> Service:
     import os
     import socket
 
-    from orchestrator import tables
+    from orchestrator import activity, tables
     from orchestrator.intake import Intake
     from orchestrator.outbox import Outbox
     from orchestrator.relay import Legs
@@ -44,7 +50,11 @@ def build(settings: OrchestratorSettings) -> Service:
     from orchestrator.service import ReportService
     from orchestrator.service_credentials import CredentialService
     from orchestrator.service_decisions import SETTLE, DecisionService, settle_due
+    from orchestrator.submitting import Submissions
+    from orchestrator.watching import Watches
+    from runtime import transport as transports
     from runtime.channels import dial
+    from runtime.consumers import Consumer
     from runtime.database import Database
     from runtime.jobs import Queue
     from runtime.server import Service
@@ -73,14 +83,24 @@ def build(settings: OrchestratorSettings) -> Service:
     }
     me = f"{socket.gethostname()}/{os.getpid()}/{os.urandom(4).hex()}"
     queue = Queue(tables.jobs, me, settings.lease_seconds)
-    outbox = Outbox(database, AuditServiceStub(channels["audit"]))
+    url = settings.event_transport_url
+    transport = transports.make(
+        settings.event_transport,
+        url.get_secret_value() if url else "",
+        (activity.GROUP,),
+        database=database,
+        queue=queue,
+    )
+    counting = Consumer(activity.GROUP, database, tables.inbox, activity.count)
+    outbox = Outbox(database, AuditServiceStub(channels["audit"]), transport)
+    watches = Watches(database)
     runner = Runner(
         database,
         queue,
         Legs(channels["ingestor"], channels["moderator"]),
         key,
         outbox,
-        lambda _report_id: None,
+        watches.ring,
     )
     worker = Worker(
         database,
@@ -88,12 +108,14 @@ def build(settings: OrchestratorSettings) -> Service:
         [runner.kind, Kind(SETTLE, transaction(database, queue, settle_due))],
         runner.ended,
     )
+    intake = Intake(database, key, settings.max_report_bytes)
     reports = ReportService(
         database,
-        Intake(database, key, settings.max_report_bytes),
+        Submissions(database, intake, runner, worker, outbox, watches),
         runner,
         worker,
         outbox,
+        watches,
         IngestServiceStub(channels["ingestor"]),
         ModerateServiceStub(channels["moderator"]),
     )
@@ -105,8 +127,12 @@ def build(settings: OrchestratorSettings) -> Service:
         decision_rpc.add_DecisionServiceServicer_to_server(decisions, server)
         credential_rpc.add_CredentialServiceServicer_to_server(credentials, server)
 
+    async def consume() -> None:
+        await transport.consume(activity.GROUP, counting.handle)
+
     async def close() -> None:
         await worker.stop()
+        await transport.close()
         for channel in channels.values():
             await channel.close()
         await database.close()
@@ -119,6 +145,6 @@ def build(settings: OrchestratorSettings) -> Service:
             decision_service_pb2.DESCRIPTOR.services_by_name["DecisionService"],
         ),
         register,
-        background=(outbox.run, worker.run),
+        background=(outbox.run, worker.run, consume),
         close=close,
     )

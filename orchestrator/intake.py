@@ -2,28 +2,33 @@
 
 Nothing of the report is in the tables under its own name until its last byte is
 there: chunks are sealed and stored as they come, and one transaction writes the
-report, its remaining chunks and its event. An upload that is cut leaves nothing.
+report, its remaining chunks, its event and its idempotency key. An upload that is
+cut leaves nothing, and so does one whose key or content has its report already.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import uuid
 from collections.abc import AsyncIterator
+from typing import NamedTuple
 
 import zstandard
 from sqlalchemy import Connection
 
-from orchestrator import declaration, events, states, store
-from runtime import context
+from orchestrator import declaration, events, states, store, store_idempotency
+from runtime import context, crash
 from runtime.clock import uuid7
 from runtime.database import Database
 from runtime.errors import WinnowError
+from runtime.interceptors import validate
 from runtime.sealing import RAW_REPORT, Sealer
 from winnow.report.v1.report_pb2 import Report
 from winnow.report.v1.report_progress_pb2 import ReportProgress
 from winnow.report.v1.report_service_pb2 import (
+    DuplicateHandling,
     ReportDeclaration,
     SubmitReportEnd,
     SubmitReportHeader,
@@ -33,6 +38,7 @@ from winnow.report.v1.report_service_pb2 import (
 CHUNK_BYTES = 1 << 20
 # Level 1: the fastest; a report is written once and rarely read.
 _LEVEL = 1
+_KEY = re.compile(r"[!-~]{0,255}\Z")
 
 
 class RawReport:
@@ -101,6 +107,7 @@ class Intake:
             raise WinnowError(
                 "STREAM_PROTOCOL", "the first message must be the header", expected="header"
             )
+        _check(first.header)
         report_id = uuid7()
         raw = RawReport(self._database, self._key, report_id)
         upload = Upload(raw, self._database, report_id, self._max_bytes, first.header)
@@ -129,6 +136,37 @@ class Intake:
         return upload
 
 
+def _check(header: SubmitReportHeader) -> None:
+    if not _KEY.match(header.request_id):
+        raise WinnowError(
+            "INVALID_ARGUMENT",
+            "an idempotency key must have 1 to 255 visible ASCII characters",
+            field="request_id",
+            rule="key",
+        )
+    if header.wait_at_most.seconds < 0 or header.wait_at_most.nanos < 0:
+        raise WinnowError(
+            "INVALID_ARGUMENT", "wait_at_most must not be negative", field="wait_at_most"
+        )
+    validate(header)
+
+
+class Earlier(NamedTuple):
+    """The report that an upload turned out to be for.
+
+    Args:
+        report: as it stands.
+        replayed: the upload's key stands for it.
+        reused: it has the upload's content, and was to be used then.
+        ended: how it ended, as it was kept for the key; None where it is not.
+    """
+
+    report: Report
+    replayed: bool
+    reused: bool
+    ended: Report | WinnowError | None
+
+
 class Upload:
     """Gathers chunks to 1 MiB, hashes, seals, stores."""
 
@@ -150,7 +188,10 @@ class Upload:
         self._digest = hashlib.sha256()
         self._size = 0
         self._stored = 0
+        self._storing: asyncio.Future[None] | None = None
         self._said = ReportDeclaration()
+        # What `create` found in the place of a new report.
+        self.earlier: Earlier | None = None
 
     async def add(self, chunk: bytes) -> None:
         self._size += len(chunk)
@@ -166,8 +207,12 @@ class Upload:
         while len(self._buffer) > CHUNK_BYTES:
             piece = bytes(self._buffer[:CHUNK_BYTES])
             del self._buffer[:CHUNK_BYTES]
-            await self._database.run(self._put, self._stored, piece)
+            self._storing = asyncio.ensure_future(
+                self._database.run(self._put, self._stored, piece)
+            )
+            await asyncio.shield(self._storing)
             self._stored += 1
+            crash.point("intake.chunk")
 
     def _put(self, connection: Connection, seq: int, piece: bytes) -> None:
         sealed = self.raw.seal(seq, piece)
@@ -189,8 +234,35 @@ class Upload:
         if not self._stored:
             self.raw.keep(bytes(self._buffer))
 
-    def create(self, connection: Connection) -> Report:
-        """Makes the report durable."""
+    def create(self, connection: Connection) -> Report | None:
+        """Makes the report durable, unless it turns out that there is one.
+
+        Returns:
+            The new report; None if there is none, and `earlier` then.
+
+        Raises:
+            WinnowError: IDEMPOTENCY_KEY_REUSED.
+        """
+        digest = self._digest.digest()
+        reuse = self.header.duplicates == DuplicateHandling.DUPLICATE_HANDLING_REUSE
+        if reuse:
+            store_idempotency.one_at_a_time(connection, self._tenant, digest)
+        first = store_idempotency.first_of(
+            connection,
+            self._tenant,
+            digest,
+            declaration.asset_key(self._said.source),
+            self._said.scanner_type,
+        )
+        if reuse and first is not None:
+            report = store.get(connection, first, self._tenant)
+            self.earlier = Earlier(report, replayed=False, reused=True, ended=None)
+        if self.header.request_id:
+            self._claim(connection)
+        if self.earlier is not None:
+            store.drop_upload(connection, self._report_id)
+            return None
+        repeats = {} if first is None else {"duplicate_of": str(first)}
         created = events.run_event(
             events.REPORT_CREATED,
             self._report_id,
@@ -198,22 +270,54 @@ class Upload:
             ReportProgress(status=states.CREATED),
             scanner_type=self._said.scanner_type,
             size_bytes=self._size,
-            sha256=self._digest.hexdigest(),
+            sha256=digest.hex(),
+            **repeats,
         )
         last = bytes(self._buffer)
-        return store.create(
+        report = store.create(
             connection,
             self._report_id,
             self._tenant,
             context.request_id.get(),
             self._said,
-            self._digest.digest(),
+            digest,
             self._size,
             [self.raw.seal(self._stored, last)] if last else [],
             created,
         )
+        if first is not None:
+            store_idempotency.link(connection, self._report_id, first)
+            report.duplicate_of = str(first)
+        return report
+
+    def _claim(self, connection: Connection) -> None:
+        """Makes the key stand for this upload's report, or finds what it stands for."""
+        asked = hashlib.sha256(self._said.SerializeToString(deterministic=True))
+        asked.update(self._digest.digest())
+        reused = self.earlier.report if self.earlier else None
+        known = store_idempotency.claim(
+            connection,
+            self._tenant,
+            self.header.request_id,
+            asked.digest(),
+            uuid.UUID(reused.report_id) if reused else self._report_id,
+            reused,
+        )
+        if known is None:
+            return
+        if known.request_digest != asked.digest():
+            raise WinnowError(
+                "IDEMPOTENCY_KEY_REUSED",
+                "this key was sent with another report, or with other words about it, within "
+                "24 hours; send another key with each report",
+                report_id=str(known.report_id),
+            )
+        report = store.get(connection, known.report_id, self._tenant)
+        self.earlier = Earlier(report, True, known.reused, known.ended)
 
     async def drop(self) -> None:
         """Removes what was stored of it: it becomes no report."""
-        if self._stored:
+        if self._storing is not None:
+            # Cancelled, it was not waited for; its thread goes on.
+            await asyncio.gather(self._storing, return_exceptions=True)
             await self._database.run(store.drop_upload, self._report_id)

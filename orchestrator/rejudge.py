@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 from orchestrator import events, states, store, store_decisions, store_rejudge
 from orchestrator.service_decisions import settle
 from orchestrator.store_rejudge import Judged
+from runtime import crash
 from runtime.channels import call
 from runtime.clock import now
 from runtime.database import Database
@@ -113,6 +114,7 @@ class Rejudger:
                 if asked.applies and changed:
                     added = VerdictBatch(verdicts=changed, inputs={**made.inputs, _AS_OF: moment})
                     await self._database.run(self._add, report_id, tenant, added)
+                    crash.point("rejudge.page")
         await self._database.run(self._conclude, asked, tenant, answer)
         return answer
 

@@ -21,6 +21,7 @@ from sqlalchemy import Connection
 
 from orchestrator import events, store, store_events, store_findings
 from orchestrator.agreement import Agreement
+from runtime import crash
 from runtime.channels import PeerStatus, call
 from runtime.database import Database
 from runtime.errors import WinnowError, from_rpc
@@ -154,6 +155,7 @@ class Writer:
                 # before what is under way is committed or gone.
                 await asyncio.wait([writing])
                 raise
+            crash.point("writer.stored")
             self._ring(self.report_id)
             for _ in items:
                 self._queue.task_done()
@@ -188,6 +190,7 @@ class Writer:
                 events.REPORT_PROGRESS, self.report_id, self._job.tenant, self._progress
             )
             store_events.append(connection, self.report_id, [event])
+        crash.point("writer.storing")
 
     def _count(
         self, found: list[FindingBatch], rejected: list[Rejected], judged: list[VerdictBatch]

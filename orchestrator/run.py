@@ -29,6 +29,7 @@ from orchestrator.intake import RawReport
 from orchestrator.outbox import Outbox
 from orchestrator.rejudge import moderate_header
 from orchestrator.relay import Legs, Relay, Source, Writer, stored_unjudged
+from runtime import crash
 from runtime.clock import now
 from runtime.database import Database
 from runtime.errors import WinnowError
@@ -126,6 +127,7 @@ class Runner:
                 )
                 assert job is not None, "a new id has no job"
                 begun.append((report, job))
+                crash.point("intake.admitting")
 
         try:
             await self._database.run(admit)
@@ -133,6 +135,7 @@ class Runner:
             if here:
                 worker.give_back(RUN)
             raise
+        crash.point("intake.admitted", bool(begun))
         self._outbox.ring()
         if here and not begun:
             worker.give_back(RUN)
@@ -319,6 +322,7 @@ class Runner:
                 records_rejected=read.rejected,
                 ingested_at=now(),
             )
+            crash.point("run.ingesting")
 
         # Committed with the last findings; what comes back meanwhile is written behind it.
         await writer.put(ingested)
@@ -367,9 +371,11 @@ class Runner:
             if job.payload.get(KEYED):
                 store_idempotency.keep_answer(connection, report)
             self._queue.finish(connection, job)
+            crash.point("run.ending")
             ended.append(report)
 
         await writer.done(*([last] if last else []), end)
+        crash.point("run.ended")
         report = ended[-1]
         round_ = self._outbox.ring()
         if (waiting := self._local.get(job.job_id)) and not waiting.done():

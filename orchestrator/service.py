@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import grpc
-import structlog
 
-from orchestrator import events, states, store, store_findings
+from orchestrator import events, store, store_findings
 from orchestrator.ids import finding_id, no_finding
-from orchestrator.intake import Intake
 from orchestrator.outbox import Outbox
 from orchestrator.rejudge import Rejudger
-from orchestrator.run import Ended, Runner
+from orchestrator.run import Runner
+from orchestrator.submitting import Submissions
+from orchestrator.watching import Watches
 from runtime import context, paging
 from runtime.channels import call
 from runtime.database import Database
-from runtime.errors import MAPPINGS, WinnowError, from_rpc
+from runtime.errors import from_rpc
+from runtime.feeds import TAKEN_SECONDS, taken_within
 from runtime.worker import Worker
 from winnow.ingest.v1.ingest_service_pb2 import ListFormatsRequest
 from winnow.report.v1 import report_service_pb2 as pb
 from winnow.report.v1 import report_service_pb2_grpc as rpc
-from winnow.report.v1.report_pb2 import Report
-from winnow.report.v1.report_progress_pb2 import ReportProgress
 
 if TYPE_CHECKING:
     from winnow.ingest.v1.ingest_service_pb2_grpc import IngestServiceAsyncStub
@@ -34,9 +33,6 @@ if TYPE_CHECKING:
 _REPORTS_PAGE = 50
 _FINDINGS_PAGE = 100
 _CHANGES = 100
-_TICK_SECONDS = 0.1
-_STORE_TICK_SECONDS = 1.0
-_AUDITED_WITHIN_SECONDS = 1.0
 
 
 class ReportService(rpc.ReportServiceServicer):
@@ -45,50 +41,27 @@ class ReportService(rpc.ReportServiceServicer):
     def __init__(
         self,
         database: Database,
-        intake: Intake,
+        submissions: Submissions,
         runner: Runner,
         worker: Worker,
         outbox: Outbox,
+        watches: Watches,
         ingestor: IngestServiceAsyncStub,
         moderator: ModerateServiceAsyncStub,
     ) -> None:
         self._rejudger = Rejudger(database, moderator)
         self._ingestor = ingestor
         self._database = database
-        self._intake = intake
+        self._submissions = submissions
+        self._watches = watches
         self._runner = runner
         self._worker = worker
         self._outbox = outbox
 
     async def SubmitReport(
-        self, request_iterator: AsyncIterator[pb.SubmitReportRequest], _context: Any
+        self, request_iterator: AsyncIterator[pb.SubmitReportRequest], servicer_context: Any
     ) -> pb.SubmitReportResponse:
-        upload = await self._intake.receive(request_iterator)
-        try:
-            report, running = await self._runner.admit(self._worker, upload.create, upload.raw)
-        except BaseException:
-            await asyncio.shield(upload.drop())
-            raise
-        assert report is not None
-        structlog.contextvars.bind_contextvars(report_id=report.report_id)
-        if not upload.header.wait:
-            return pb.SubmitReportResponse(report=report)
-        # The report finishes whether or not the caller stays to see it.
-        ended = await asyncio.shield(running) if running else None
-        if ended is None:
-            ended = await self._elsewhere(report)
-        await self._outbox.shipped(ended.round, _AUDITED_WITHIN_SECONDS)
-        if ended.report.status == states.ERROR:
-            raise _failure(ended)
-        return pb.SubmitReportResponse(report=ended.report)
-
-    async def _elsewhere(self, report: Report) -> Ended:
-        """How a report ends that another worker goes on with."""
-        report_id, tenant = uuid.UUID(report.report_id), context.tenant.get()
-        while report.status not in states.ENDED:
-            await asyncio.sleep(_STORE_TICK_SECONDS)
-            report = await self._database.run(store.get, report_id, tenant)
-        return Ended(report, self._outbox.ring())
+        return await self._submissions.take(request_iterator, servicer_context.time_remaining)
 
     async def GetReport(self, request: pb.GetReportRequest, _context: Any) -> pb.GetReportResponse:
         report_id, tenant = uuid.UUID(request.report_id), context.tenant.get()
@@ -197,53 +170,15 @@ class ReportService(rpc.ReportServiceServicer):
         report = await self._runner.cancel(self._worker, report_id, tenant)
         return pb.CancelReportResponse(report=report)
 
-    async def WatchReport(
-        self, request: pb.WatchReportRequest, _context: Any
-    ) -> AsyncIterator[pb.WatchReportResponse]:
+    async def WatchReport(  # type: ignore[override]  # the stub knows generators only
+        self, request: pb.WatchReportRequest, servicer_context: Any
+    ) -> None:
         report_id, tenant = uuid.UUID(request.report_id), context.tenant.get()
-        # Also the check that the report is the caller's.
-        report = await self._database.run(store.get, report_id, tenant)
-        last = b""
-        while True:
-            live = None
-            if live is None:
-                report = await self._database.run(store.get, report_id, tenant)
-                snapshot = _snapshot(report)
-            else:
-                snapshot = live
-            state = snapshot.SerializeToString(deterministic=True)
-            if state != last:
-                last = state
-                shown = ReportProgress.FromString(state)
-                shown.at.GetCurrentTime()
-                yield pb.WatchReportResponse(progress=shown)
-            if snapshot.status in states.ENDED and live is None:
-                return
-            await asyncio.sleep(_STORE_TICK_SECONDS if live is None else _TICK_SECONDS)
-
-
-def _failure(ended: Ended) -> WinnowError:
-    """What the caller who waited is told: the failure itself, and which report it was."""
-    report = ended.report
-    if ended.failure is None:  # it had failed before: the row keeps reason and message
-        reason = report.error.reason if report.error.reason in MAPPINGS else "INTERNAL"
-        return WinnowError(reason, report.error.message, report_id=report.report_id)
-    metadata = {**ended.failure.metadata, "report_id": report.report_id}
-    return WinnowError(
-        ended.failure.reason,
-        ended.failure.message,
-        retry_after=ended.failure.retry_after,
-        **metadata,
-    )
-
-
-def _snapshot(report: Report) -> ReportProgress:
-    judged = report.summary.high + report.summary.medium + report.summary.low
-    return ReportProgress(
-        report_id=report.report_id,
-        status=report.status,
-        records=report.records,
-        summary=report.summary,
-        judged=judged,
-        error=report.error if report.HasField("error") else None,
-    )
+        # Written and not yielded: here it can be seen what is not taken in time.
+        watched = self._watches.watch(report_id, tenant, request.after_ordinal)
+        async with aclosing(watched) as batches:
+            async for batch in batches:
+                for told in batch:
+                    # A write that is under way stays so: its message comes before the end.
+                    async with taken_within(TAKEN_SECONDS, told.event.ordinal):
+                        await servicer_context.write(told)

@@ -14,7 +14,7 @@ from orchestrator import events, store, store_decisions, store_findings
 from orchestrator.ids import finding_id, no_finding
 from orchestrator.outbox import Outbox
 from orchestrator.store_decisions import Given, Target
-from runtime import context, paging
+from runtime import context, crash, paging
 from runtime.clock import now
 from runtime.database import Database
 from runtime.errors import WinnowError
@@ -89,9 +89,11 @@ class DecisionService(rpc.DecisionServiceServicer):
             if found is None:
                 raise no_finding(request.finding_id)
             [made], decided = self._decide(connection, tenant, [found], given)
+            crash.point("decision.deciding")
             return made, decided
 
         decision, decided = await self._database.run(decide)
+        crash.point("decision.decided")
         self._outbox.ring()
         return pb.DecideFindingResponse(decision=decision, findings=decided)
 

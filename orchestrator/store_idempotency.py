@@ -21,7 +21,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from orchestrator import states
 from orchestrator.tables import idempotency, reports
-from runtime.errors import WinnowError, to_status
+from runtime.errors import MAPPINGS, WinnowError, to_status
 from winnow.report.v1.report_pb2 import Report
 from winnow.report.v1.report_service_pb2 import SubmitReportResponse
 
@@ -90,24 +90,33 @@ def find(connection: Connection, tenant: str, key: str) -> Known | None:
     return None if row is None else _known(row)
 
 
-def keep_answer(connection: Connection, report: Report, failure: WinnowError | None = None) -> None:
+def keep_answer(connection: Connection, report: Report, cause: WinnowError | None = None) -> None:
     """Keeps how a report ended for the keys that stand for it.
 
     Args:
-        failure: why it failed, with all that the caller who waits is told.
+        cause: why it failed, with the metadata that the report's row has no place for.
     """
+    failed = cause or failure(report)
     query = select(idempotency).where(idempotency.c.report_id == uuid.UUID(report.report_id))
     for row in connection.execute(query).all():
         answer: Message
-        if failure is None:
+        if failed is None:
             answer = SubmitReportResponse(report=report, reused=_known(row).reused)
         else:
-            answer = to_status(failure)
+            answer = to_status(failed)
         connection.execute(
             update(idempotency)
             .where(_is(row.tenant_id, row.key_digest))
             .values(answer=_packed(answer))
         )
+
+
+def failure(report: Report) -> WinnowError | None:
+    """Why a report failed; None if it did not."""
+    if report.status != states.ERROR:
+        return None
+    reason = report.error.reason if report.error.reason in MAPPINGS else "INTERNAL"
+    return WinnowError(reason, report.error.message)
 
 
 def first_of(
@@ -171,13 +180,13 @@ def _known(row: Row[Any]) -> Known:
     ended: Report | WinnowError | None = None
     packed = Packed.FromString(row.answer)
     if packed.Unpack(status):
-        ended = _failure(status)
+        ended = _kept(status)
     elif packed.Unpack(response) and response.HasField("report"):
         ended = response.report
     return Known(bytes(row.request_digest), row.report_id, response.reused, ended)
 
 
-def _failure(status: Status) -> WinnowError:
+def _kept(status: Status) -> WinnowError:
     info = ErrorInfo()
     status.details[0].Unpack(info)
     return WinnowError(info.reason, status.message, **info.metadata)

@@ -12,7 +12,22 @@ VARIABLE = "WINNOW_CRASH_POINT"
 
 # Where the points are; the runner arms each in turn (tools/crash.py).
 POINTS = {
+    "intake.chunk": "a piece of an upload is stored, and it is not whole",
+    "intake.admitting": "a report and its job are written, not committed",
+    "intake.admitted": "a report and its job are committed, nobody has been told",
     "job.claimed": "jobs are claimed, none is begun",
+    "job.again": "a job that failed has been put back",
+    "writer.storing": "findings or verdicts are written, not committed",
+    "writer.stored": "findings or verdicts are committed",
+    "run.ingesting": "a report's last findings and its next state are written, not committed",
+    "run.ending": "a report's end is written, not committed",
+    "run.ended": "a report's end is committed, nobody has been told",
+    "decision.deciding": "a decision is written, not committed",
+    "decision.decided": "a decision is committed, nobody has been told",
+    "rejudge.page": "some of a report's findings have been judged again",
+    "ingestor.batch": "findings have been handed on",
+    "ingestor.summary": "all is read, and nobody has been told",
+    "moderator.judged": "findings are judged, and nobody has been told",
     "outbox.read": "events are read from the outbox, none is shipped",
     "outbox.audited": "the audit service has events that are not marked so",
     "outbox.published": "the event transport has events that are not marked so",

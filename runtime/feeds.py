@@ -26,9 +26,13 @@ _log = get_logger()
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
+# Seconds that a reader may take for what is sent to it, before it is cut.
+TAKEN_SECONDS = 30.0
+
 PAGE = 500
 # Full pages of a run that stay in memory: more are read again when they are wanted.
 _KEPT = 20
+_FIRST_PULSE_SECONDS = 1.0
 _RETRIES = 8
 _BACKOFF_SECONDS = 0.1
 _BACKOFF_MOST_SECONDS = 2.0
@@ -54,7 +58,8 @@ class Feeds(Generic[K, T]):
         """The items of a run after number `after`, in batches, to the run's end.
 
         Args:
-            pulse: seconds of silence after which an empty batch comes; None: never.
+            pulse: seconds of silence after which an empty batch comes, for the first
+                time after one second at most; None: never.
 
         Raises:
             WinnowError: what the source raised, once waiting has not helped;
@@ -62,15 +67,17 @@ class Feeds(Generic[K, T]):
         """
         run = self._runs.setdefault(key, _Run())
         run.readers += 1
+        patience = None if pulse is None else min(pulse, _FIRST_PULSE_SECONDS)
         page: _Page[T] | None = None
         try:
             while True:
                 number, taken = divmod(after, PAGE)
                 if page is None or page.number != number:
                     page = self._page(key, run, number)
-                items = await page.beyond(taken, pulse)
+                items = await page.beyond(taken, patience)
                 if items is None:
                     return
+                patience = pulse
                 after += len(items)
                 yield items
         finally:
@@ -170,8 +177,8 @@ class _Page(Generic[T]):
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def beyond(self, taken: int, pulse: float | None) -> list[T] | None:
-        """The items behind the first `taken`, once there are some; none after `pulse`
+    async def beyond(self, taken: int, patience: float | None) -> list[T] | None:
+        """The items behind the first `taken`, once there are some; none after so many
         seconds; None at the run's end."""
         while taken >= len(self.items):
             if self._failure is not None:
@@ -181,7 +188,7 @@ class _Page(Generic[T]):
                     raise beyond_the_end()
                 return None
             try:
-                async with asyncio.timeout(pulse):
+                async with asyncio.timeout(patience):
                     await self._changed.wait()
             except TimeoutError:
                 return []

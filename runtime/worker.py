@@ -126,8 +126,10 @@ class Worker:
                 await asyncio.shield(self._claiming)
                 # Not all workers in step.
                 seconds = _POLL_SECONDS * random.uniform(0.75, 1.25)  # noqa: S311
+                # Not wait_for: before Python 3.12 it can swallow a cancellation.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._bell.wait(), seconds)
+                    async with asyncio.timeout(seconds):
+                        await self._bell.wait()
                 self._bell.clear()
             heart.cancel()
 
@@ -231,6 +233,7 @@ class Worker:
             _log.warning("job.ended", status="error", kind=job.kind, reason=error.reason)
             self._ended(job, error)
         else:
+            crash.point("job.again")
             _log.warning("job.retry", status="retrying", kind=job.kind, reason=error.reason)
             asyncio.get_running_loop().call_later(delay, self._bell.set)
 

@@ -22,7 +22,7 @@ from winnow.event.v1.envelope_pb2 import Envelope
 Name = Literal["postgres", "valkey", "nats"]
 
 _SCHEMES = {
-    "valkey": ("valkey", "valkeys", "unix"),
+    "valkey": ("valkey", "valkeys", "redis", "rediss", "unix"),
     "nats": ("nats", "tls", "ws", "wss"),
 }
 

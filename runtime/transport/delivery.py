@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from google.protobuf.message import DecodeError
@@ -149,8 +149,9 @@ async def _outcomes(
     failure = await _attempt(handle, events, policy)
     if failure is None:
         return hopeless
-    # One of them is bad: alone, only that one fails.
-    alone = iter([await _attempt(handle, [event], policy) for event in events])
+    alone: Iterator[WinnowError | None] = iter([failure])
+    if len(events) > 1:  # one of them is bad: alone, only that one fails
+        alone = iter([await _attempt(handle, [event], policy) for event in events])
     return [next(alone) if why is None else why for why in hopeless]
 
 
