@@ -5,7 +5,7 @@ PYTHON ?= python3
 CODE := runtime ingestor moderator orchestrator audit gateway cli migrations tests bench tools
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format gen lock conformance shadow train evaluate bench released clean
+.PHONY: help setup demo test check format gen lock conformance shadow train evaluate bench crash canary tamper released clean
 
 help: ## This list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -41,8 +41,9 @@ format: setup ## Format the code
 	@$(BIN)/ruff format --quiet $(CODE)
 	@$(BIN)/ruff check --quiet --fix $(CODE)
 
-gen: setup ## Regenerate gen/, docs/openapi.json and docs/formats.md
+gen: setup ## Regenerate gen/, docs/openapi.json, docs/event.schema.json, docs/formats.md
 	@$(BIN)/python tools/check_gen.py --write
+	@$(BIN)/python -m gateway.event_schema > docs/event.schema.json
 	@$(BIN)/python -m gateway.openapi > docs/openapi.json
 	@$(BIN)/python -m ingestor.formats > docs/formats.md
 
@@ -69,6 +70,15 @@ train: $(VENV)/can-train ## Learn the moderator's models again: make train DATA=
 
 evaluate: setup ## Measure the moderator and renew its card: make evaluate DATA=FOLDER
 	@$(BIN)/python -m tools.training.evaluate $(DATA) --card docs/model-card.md --diagram docs/calibration.svg
+
+crash: setup ## Let it die at every named point, over all three transports
+	@$(BIN)/python tools/crash.py $(ARGS)
+
+canary: setup ## Plant 500 secrets everywhere, and look for them everywhere
+	@$(BIN)/python -m tools.canary $(ARGS)
+
+tamper: setup ## Alter the audit log in every way, and see it found
+	@$(BIN)/python tools/tamper.py $(ARGS)
 
 bench: setup ## Speed and memory, each beside its limit
 	@$(BIN)/python -m bench

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import Field, SecretStr
@@ -20,12 +21,16 @@ class AuditSettings(Settings):
     )
     database_url: SecretStr = Field(description="PostgreSQL, postgresql://user:password@host/name")
     audit_signing_key: Key = Field(description="Ed25519 seed that signs checkpoints")
+    audit_checkpoint_dir: Path | None = Field(
+        None, description="folder outside of the database where checkpoints are published"
+    )
 
 
 def build(settings: AuditSettings) -> Service:
     """Wires the service; nothing listens yet."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+    from audit.ledger import Ledger
     from audit.service import AuditService
     from runtime.database import Database
     from runtime.server import Service
@@ -34,10 +39,17 @@ def build(settings: AuditSettings) -> Service:
 
     database = Database(settings.database_url.get_secret_value(), connections=4)
     key = Ed25519PrivateKey.from_private_bytes(settings.audit_signing_key.get_secret_value())
-    servicer = AuditService(database, key)
+    ledger = Ledger(database, key, settings.audit_checkpoint_dir)
+    servicer = AuditService(database, ledger, key.public_key())
+
+    async def close() -> None:
+        await ledger.close()
+        await database.close()
+
     return Service(
         settings.audit_listen,
         [pb.DESCRIPTOR.services_by_name["AuditService"]],
         lambda server: rpc.add_AuditServiceServicer_to_server(servicer, server),
-        close=database.close,
+        background=(ledger.run,),
+        close=close,
     )

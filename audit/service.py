@@ -7,14 +7,17 @@ import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from sqlalchemy import Connection
 
-from audit import log, store
+from audit import log, notes, store
+from audit.ledger import Ledger
 from runtime import context, paging
 from runtime.database import Database
 from runtime.errors import WinnowError
 from winnow.audit.v1 import audit_service_pb2 as pb
 from winnow.audit.v1 import audit_service_pb2_grpc as rpc
+from winnow.audit.v1.audit_event_pb2 import Checkpoint
 from winnow.event.v1.envelope_pb2 import Envelope
 
 _PAGE = 100
@@ -28,19 +31,20 @@ class AuditService(rpc.AuditServiceServicer):
 
     Args:
         database: where the log is kept.
-        key: signs checkpoints.
+        ledger: appends to it.
+        key: verifies its checkpoints.
     """
 
-    def __init__(self, database: Database, key: Ed25519PrivateKey) -> None:
+    def __init__(self, database: Database, ledger: Ledger, key: Ed25519PublicKey) -> None:
         self._database = database
+        self._ledger = ledger
         self._key = key
 
     async def AppendEvents(
         self, request: pb.AppendEventsRequest, _context: Any
     ) -> pb.AppendEventsResponse:
-        leaves = [(event, _leaf(event)) for event in request.events]
-        sequences = await self._database.run(store.append, leaves)
-        return pb.AppendEventsResponse(sequences=sequences)
+        entries = [_entry(event) for event in request.events]
+        return pb.AppendEventsResponse(sequences=await self._ledger.append(entries))
 
     async def ListEvents(
         self, request: pb.ListEventsRequest, _context: Any
@@ -60,44 +64,59 @@ class AuditService(rpc.AuditServiceServicer):
     async def GetCheckpoint(
         self, _request: pb.GetCheckpointRequest, _context: Any
     ) -> pb.GetCheckpointResponse:
-        return pb.GetCheckpointResponse(
-            checkpoint=await self._database.run(store.checkpoint, self._key)
+        checkpoint, at = await self._ledger.newest()
+        answer = Checkpoint(
+            origin=notes.ORIGIN,
+            tree_size=checkpoint.size,
+            root_hash=checkpoint.root,
+            note=checkpoint.note,
+            public_key=notes.public_bytes(self._key),
         )
+        answer.signed_at.FromDatetime(at)
+        return pb.GetCheckpointResponse(checkpoint=answer)
 
     async def GetInclusionProof(
         self, request: pb.GetInclusionProofRequest, _context: Any
     ) -> pb.GetInclusionProofResponse:
-        index = await self._database.run(
-            store.index_of, uuid.UUID(request.event_id), context.tenant.get()
-        )
-        leaves = await self._database.run(store.leaf_hashes, request.tree_size)
-        if index >= len(leaves):
-            raise WinnowError(
-                "AUDIT_NOT_FOUND", f"the event came after the tree of size {len(leaves)}"
+        event_id, tenant = uuid.UUID(request.event_id), context.tenant.get()
+
+        def prove(connection: Connection) -> pb.GetInclusionProofResponse:
+            index = store.index_of(connection, event_id, tenant)
+            size = store.size_of(connection, request.tree_size)
+            if index >= size:
+                raise WinnowError(
+                    "AUDIT_NOT_FOUND", f"the event came after the tree of size {size}"
+                )
+            spans = [*log.inclusion_spans(index, size), (index, index + 1), (0, size)]
+            *hashes, leaf_hash, root_hash = store.span_hashes(connection, spans)
+            return pb.GetInclusionProofResponse(
+                leaf_index=index,
+                tree_size=size,
+                hashes=hashes,
+                leaf_hash=leaf_hash,
+                root_hash=root_hash,
             )
-        return pb.GetInclusionProofResponse(
-            leaf_index=index,
-            tree_size=len(leaves),
-            hashes=log.inclusion_proof(leaves, index),
-            leaf_hash=leaves[index],
-            root_hash=log.root(leaves),
-        )
+
+        return await self._database.run(prove)
 
     async def GetConsistencyProof(
         self, request: pb.GetConsistencyProofRequest, _context: Any
     ) -> pb.GetConsistencyProofResponse:
-        leaves = await self._database.run(store.leaf_hashes, request.second)
-        if request.first > len(leaves):
-            raise WinnowError(
-                "AUDIT_NOT_FOUND", f"the log has {len(leaves)} events, not {request.first}"
+        def prove(connection: Connection) -> pb.GetConsistencyProofResponse:
+            first, second = request.first, store.size_of(connection, request.second)
+            if first > second:
+                raise WinnowError("AUDIT_NOT_FOUND", f"the log has {second} events, not {first}")
+            spans = [*log.consistency_spans(first, second), (0, first), (0, second)]
+            *hashes, first_root, second_root = store.span_hashes(connection, spans)
+            return pb.GetConsistencyProofResponse(
+                first=first,
+                second=second,
+                hashes=hashes,
+                first_root=first_root,
+                second_root=second_root,
             )
-        return pb.GetConsistencyProofResponse(
-            first=request.first,
-            second=len(leaves),
-            hashes=log.consistency_proof(leaves, request.first),
-            first_root=log.root(leaves[: request.first]),
-            second_root=log.root(leaves),
-        )
+
+        return await self._database.run(prove)
 
     async def WatchEvents(
         self, request: pb.WatchEventsRequest, _context: Any
@@ -112,8 +131,8 @@ class AuditService(rpc.AuditServiceServicer):
                 await asyncio.sleep(_WATCH_SECONDS)
 
 
-def _leaf(event: Envelope) -> bytes:
-    """An event's canonical bytes, if it may stand in the log."""
+def _entry(event: Envelope) -> store.Entry:
+    """An event as it is appended, if it may stand in the log."""
     for field, value in (
         ("event_id", event.event_id),
         ("event_type", event.event_type),
@@ -122,16 +141,23 @@ def _leaf(event: Envelope) -> bytes:
     ):
         if not 0 < len(value) <= _MAX_FIELD or "\x00" in value:
             raise _wrong(field, f"must have 1 to {_MAX_FIELD} characters, none of them NUL")
-    try:
-        uuid.UUID(event.event_id)
-    except ValueError:
-        raise _wrong("event_id", "must be a UUID") from None
+    event_id = _uuid(event.event_id)
+    # One id, one spelling: a leaf and its row's columns say the same, to the letter.
+    if event_id is None or str(event_id) != event.event_id:
+        raise _wrong("event_id", "must be a UUID in lower case, with hyphens")
     if event.ByteSize() > _MAX_EVENT_BYTES:
         raise _wrong("payload", f"an event has at most {_MAX_EVENT_BYTES} bytes")
     try:
-        return log.leaf_of(event)
+        return store.Entry(event_id, log.members_of(event))
     except (ValueError, OverflowError):
         raise _wrong("payload", "numbers must be whole and below 2^53, the time a date") from None
+
+
+def _uuid(text: str) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        return None
 
 
 def _wrong(field: str, what: str) -> WinnowError:

@@ -10,6 +10,7 @@ from sqlalchemy import (
     Index,
     LargeBinary,
     MetaData,
+    SmallInteger,
     Table,
     Text,
 )
@@ -37,6 +38,19 @@ events = Table(
     Index("events_by_subject", "tenant_id", "subject", "sequence"),
 )
 
+# Tree hashes as C2SP tlog-tiles has them, up to 256 in a tile: leaf hashes at level 0,
+# above it the hashes of the tiles below. Of level 0 only full tiles are here; the
+# hashes of the newest leaves are read from their events.
+tiles = Table(
+    "tiles",
+    metadata,
+    Column("level", SmallInteger, primary_key=True, autoincrement=False),
+    Column("index", BigInteger, primary_key=True, autoincrement=False),
+    Column("hashes", LargeBinary, nullable=False),
+)
+
+# The newest, signed in the transaction that appended; those before it are outside
+# of the database.
 checkpoints = Table(
     "checkpoints",
     metadata,

@@ -21,9 +21,15 @@ from gateway.body import fill_from
 from gateway.query import bind
 from gateway.translate import to_json
 from runtime.channels import OPTIONS
-from runtime.errors import WinnowError, from_rpc
+from runtime.errors import MAPPINGS, WinnowError, from_rpc
 from winnow.audit.v1.audit_service_pb2 import ListEventsRequest
 from winnow.audit.v1.audit_service_pb2_grpc import AuditServiceStub
+from winnow.queue.v1.queue_service_pb2 import (
+    GetQueueHealthRequest,
+    ListJobsRequest,
+    RetryJobRequest,
+)
+from winnow.queue.v1.queue_service_pb2_grpc import QueueServiceStub
 from winnow.report.v1.credential_service_pb2 import GetCredentialRequest, ListCredentialsRequest
 from winnow.report.v1.credential_service_pb2_grpc import CredentialServiceStub
 from winnow.report.v1.decision_service_pb2 import (
@@ -34,6 +40,7 @@ from winnow.report.v1.decision_service_pb2 import (
 )
 from winnow.report.v1.decision_service_pb2_grpc import DecisionServiceStub
 from winnow.report.v1.report_service_pb2 import (
+    DuplicateHandling,
     GetFindingRequest,
     GetReportRequest,
     ListFindingsRequest,
@@ -56,11 +63,24 @@ _PAGE = 2000
 _EVENTS_PAGE = 1000
 _REPORTS_PAGE = 500
 _TIMEOUT = 30.0
+_SILENCE = 60.0  # of a stream that says every 15 seconds that it is there
 _LONG = 600.0  # for what goes through a whole report
+_MAY_PASS = (502, 503, 504)
 
 
 class ClientError(Exception):
-    """What went wrong, and what to do; for people."""
+    """What went wrong, and what to do; for people.
+
+    Args:
+        message: the words.
+        may_pass: whether the same again may go well.
+        after: seconds to wait until then, as far as the server said.
+    """
+
+    def __init__(self, message: str, *, may_pass: bool = False, after: float = 0.0) -> None:
+        super().__init__(message)
+        self.may_pass = may_pass
+        self.after = after
 
 
 @dataclass(frozen=True)
@@ -74,15 +94,36 @@ class Declaration:
     labels: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Terms:
+    """How a report is to be taken.
+
+    Args:
+        key: idempotency key; empty for none.
+        wait: seconds to wait for its end; 0 to be answered once it is durable.
+        reuse: bytes that were submitted before make no new report.
+    """
+
+    key: str = ""
+    wait: int = 0
+    reuse: bool = False
+
+
 class Client(Protocol):
     """A server. Every method raises `ClientError`."""
 
-    def submit(self, data: BinaryIO, declared: Declaration, sent: Callable[[int], None]) -> str:
-        """Sends one report; its id once it is durable. `sent` hears of each chunk's size."""
+    def submit(
+        self, data: BinaryIO, declared: Declaration, terms: Terms, sent: Callable[[int], None]
+    ) -> Json:
+        """Sends one report: its `report_id`, its `status`, and whether it was `reused`.
+
+        Args:
+            sent: hears of each chunk's size.
+        """
         ...
 
-    def watch(self, report_id: str) -> Iterator[Json]:
-        """Progress until the report has ended."""
+    def watch(self, report_id: str, after: int = 0) -> Iterator[Json]:
+        """A report's events after an ordinal, until it has ended."""
         ...
 
     def report(self, report_id: str) -> Json:
@@ -138,6 +179,18 @@ class Client(Protocol):
         """Judges a report once more; `mode` is replay, preview or apply."""
         ...
 
+    def queue_health(self) -> Json:
+        """How much durable work there is, and how it goes."""
+        ...
+
+    def jobs(self, limit: int, state: str, kind: str) -> list[Json]:
+        """The newest jobs; those of a state and a kind if they are given."""
+        ...
+
+    def retry_job(self, job_id: str) -> Json:
+        """Gives a dead job another chance; the job."""
+        ...
+
 
 def connect(server: str) -> Client:
     """The client for a server's URL: http://, https://, grpc://host:port or grpc://unix:/path."""
@@ -166,7 +219,8 @@ def _chunks(data: BinaryIO, sent: Callable[[int], None]) -> Iterator[bytes]:
 def _unreachable(server: str) -> ClientError:
     return ClientError(
         f"no Winnow server answers at {server}; start one with `winnow up`, "
-        "or name another with --server (or WINNOW_SERVER)"
+        "or name another with --server (or WINNOW_SERVER)",
+        may_pass=True,
     )
 
 
@@ -182,7 +236,9 @@ class RestClient:
         self._http = http
         self._server = server
 
-    def submit(self, data: BinaryIO, declared: Declaration, sent: Callable[[int], None]) -> str:
+    def submit(
+        self, data: BinaryIO, declared: Declaration, terms: Terms, sent: Callable[[int], None]
+    ) -> Json:
         parameters = [
             (name, value)
             for name in ("scanner_type", "repository", "ref", "commit")
@@ -191,19 +247,33 @@ class RestClient:
         parameters += [("label", f"{name}={value}") for name, value in declared.labels.items()]
         # A file is a report, also one that has a member of that name.
         parameters.append(("envelope", "false"))
-        headers = {"Content-Type": "application/octet-stream", "Prefer": "respond-async"}
+        if terms.reuse:
+            parameters.append(("duplicates", "reuse"))
+        headers = {
+            "Content-Type": "application/octet-stream",
+            "Prefer": f"respond-async, wait={terms.wait}",
+        }
+        if terms.key:
+            headers["Idempotency-Key"] = terms.key
         with self._reaching():
             answer = self._http.post(
-                "/reports", params=parameters, headers=headers, content=_chunks(data, sent)
+                "/reports",
+                params=parameters,
+                headers=headers,
+                content=_chunks(data, sent),
+                timeout=httpx.Timeout(_TIMEOUT, read=_TIMEOUT + terms.wait),
             )
-        return str(self._checked(answer)["report_id"])
+        return self._checked(answer)
 
-    def watch(self, report_id: str) -> Iterator[Json]:
+    def watch(self, report_id: str, after: int = 0) -> Iterator[Json]:
         path = f"{_path(report_id)}/events/stream"
-        # Silence is no failure: a large report may take its time.
-        timeout = httpx.Timeout(_TIMEOUT, read=None)
-        with self._reaching(), self._http.stream("GET", path, timeout=timeout) as answer:
-            if answer.status_code != httpx.codes.OK:
+        # The server is never silent for longer, however long a report takes.
+        timeout = httpx.Timeout(_TIMEOUT, read=_SILENCE)
+        with (
+            self._reaching(),
+            self._http.stream("GET", path, params={"after": after}, timeout=timeout) as answer,
+        ):
+            if answer.status_code not in (httpx.codes.OK, httpx.codes.NO_CONTENT):
                 answer.read()
                 self._checked(answer)
             event = ""
@@ -211,7 +281,7 @@ class RestClient:
                 name, _, value = line.partition(": ")
                 if name == "event":
                     event = value
-                elif name == "data" and event == "error":
+                elif name == "data" and event in ("error", "cut"):
                     raise _problem(json.loads(value))
                 elif name == "data":
                     yield json.loads(value)
@@ -274,6 +344,19 @@ class RestClient:
         asked = {"mode": mode, "max_changes": most}
         return self._post(f"{_path(report_id)}/rejudge", asked, patience=_LONG)
 
+    def queue_health(self) -> Json:
+        return self._get("/queue/health")
+
+    def jobs(self, limit: int, state: str, kind: str) -> list[Json]:
+        query = {"page_size": str(min(limit, _REPORTS_PAGE)), "kind": kind}
+        if state:
+            query["state"] = state
+        return _first(self._pages("/queue/jobs", "jobs", query), limit)
+
+    def retry_job(self, job_id: str) -> Json:
+        answer: Json = self._post(f"/queue/jobs/{quote(job_id, safe='')}/retry", {})["job"]
+        return answer
+
     def _post(self, path: str, content: Json, patience: float = _TIMEOUT) -> Json:
         with self._reaching():
             answer = self._http.post(path, json=content, timeout=patience)
@@ -298,32 +381,44 @@ class RestClient:
         except ValueError:
             content = None
         if not isinstance(content, dict):
-            raise ClientError(f"{self._server} does not answer as a Winnow server does")
+            raise ClientError(
+                f"{self._server} does not answer as a Winnow server does",
+                may_pass=answer.status_code in _MAY_PASS,
+            )
         if answer.is_success:
             return content
-        raise _problem(content)
+        raise _problem(content, answer.headers.get("retry-after", ""))
 
     @contextmanager
     def _reaching(self) -> Iterator[None]:
         try:
             yield
         except httpx.TimeoutException:
-            raise ClientError(f"{self._server} did not answer in time") from None
+            raise ClientError(f"{self._server} did not answer in time", may_pass=True) from None
         except httpx.ConnectError:
             raise _unreachable(self._server) from None
         except httpx.TransportError:
-            raise ClientError(f"the connection to {self._server} broke; try again") from None
+            raise ClientError(
+                f"the connection to {self._server} broke; try again", may_pass=True
+            ) from None
 
 
 def _path(report_id: str) -> str:
     return f"/reports/{quote(report_id, safe='')}"
 
 
-def _problem(problem: Json) -> ClientError:
+def _problem(problem: Json, retry_after: str = "") -> ClientError:
     """A problem (RFC 9457) in one line."""
     title, detail = problem.get("title", "the server failed"), problem.get("detail", "")
     reason = f" ({problem['reason']})" if "reason" in problem else ""
-    return ClientError(f"{title}: {detail}{reason}" if detail else f"{title}{reason}")
+    known = MAPPINGS.get(str(problem.get("reason")))
+    # A problem that names its report is that report's end.
+    ended = "report_id" in problem
+    return ClientError(
+        f"{title}: {detail}{reason}" if detail else f"{title}{reason}",
+        may_pass=not ended and (known.retry if known else problem.get("status") in _MAY_PASS),
+        after=float(retry_after) if retry_after.isascii() and retry_after.isdigit() else 0.0,
+    )
 
 
 def _first(items: Iterator[Json], limit: int) -> list[Json]:
@@ -342,17 +437,33 @@ class GrpcClient:
         self._reports = ReportServiceStub(channel)
         self._credentials = CredentialServiceStub(channel)
         self._decisions = DecisionServiceStub(channel)
+        self._queue = QueueServiceStub(channel)
         self._audit = AuditServiceStub(channel)
         self._server = server
 
-    def submit(self, data: BinaryIO, declared: Declaration, sent: Callable[[int], None]) -> str:
+    def submit(
+        self, data: BinaryIO, declared: Declaration, terms: Terms, sent: Callable[[int], None]
+    ) -> Json:
         declaration = ReportDeclaration(scanner_type=declared.scanner_type, labels=declared.labels)
         for name in ("repository", "ref", "commit"):
             if value := getattr(declared, name):
                 setattr(declaration.source, name, value)
 
+        header = SubmitReportHeader(
+            declaration=declaration,
+            request_id=terms.key,
+            wait=bool(terms.wait),
+            duplicates=(
+                DuplicateHandling.DUPLICATE_HANDLING_REUSE
+                if terms.reuse
+                else DuplicateHandling.DUPLICATE_HANDLING_PROCESS
+            ),
+        )
+        if terms.wait:
+            header.wait_at_most.FromSeconds(terms.wait)
+
         def requests() -> Iterator[SubmitReportRequest]:
-            yield SubmitReportRequest(header=SubmitReportHeader(declaration=declaration))
+            yield SubmitReportRequest(header=header)
             size = 0
             for chunk in _chunks(data, sent):
                 size += len(chunk)
@@ -360,12 +471,16 @@ class GrpcClient:
             yield SubmitReportRequest(end=SubmitReportEnd(size_bytes=size))
 
         with self._reaching():
-            return self._reports.SubmitReport(requests()).report.report_id
+            submitted = self._reports.SubmitReport(requests())
+        answer = to_json(submitted.report)
+        told = {name: answer[name] for name in ("report_id", "status")}
+        return {**told, "reused": True} if submitted.reused else told
 
-    def watch(self, report_id: str) -> Iterator[Json]:
+    def watch(self, report_id: str, after: int = 0) -> Iterator[Json]:
+        request = WatchReportRequest(report_id=report_id, after_ordinal=after)
         with self._reaching():
-            for answer in self._reports.WatchReport(WatchReportRequest(report_id=report_id)):
-                yield to_json(answer.progress)
+            for answer in self._reports.WatchReport(request):
+                yield to_json(answer.event)
 
     def report(self, report_id: str) -> Json:
         with self._reaching():
@@ -429,6 +544,18 @@ class GrpcClient:
         request = _filled(RejudgeReportRequest(report_id=report_id), asked)
         return self._one(self._reports.RejudgeReport, request, patience=_LONG)
 
+    def queue_health(self) -> Json:
+        return self._one(self._queue.GetQueueHealth, GetQueueHealthRequest())
+
+    def jobs(self, limit: int, state: str, kind: str) -> list[Json]:
+        request = bind(ListJobsRequest, [("state", state)] if state else [], kind=kind)
+        request.page_size = min(limit, _REPORTS_PAGE)
+        return _first(self._pages(self._queue.ListJobs, request, "jobs"), limit)
+
+    def retry_job(self, job_id: str) -> Json:
+        answer: Json = self._one(self._queue.RetryJob, RetryJobRequest(job_id=job_id))["job"]
+        return answer
+
     def _one(self, method: Callable[..., Any], request: Any, patience: float = _TIMEOUT) -> Json:
         with self._reaching():
             return to_json(method(request, timeout=patience))
@@ -468,4 +595,8 @@ def _filled(message: M, content: Json) -> M:
 def _from_winnow(error: WinnowError, server: str) -> ClientError:
     if error.reason == "UPSTREAM_UNAVAILABLE":
         return _unreachable(server)
-    return ClientError(f"{error.title}: {error.message} ({error.reason})")
+    return ClientError(
+        f"{error.title}: {error.message} ({error.reason})",
+        may_pass=error.retryable and "report_id" not in error.metadata,
+        after=error.retry_after or 0.0,
+    )

@@ -8,7 +8,10 @@ pay for it.
 from __future__ import annotations
 
 import os
+import random
 import sys
+import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -19,12 +22,16 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 
 if TYPE_CHECKING:
-    from cli.client import Client, Declaration
+    from cli.client import Client, Declaration, Terms
 
 Json = dict[str, Any]
 
 FOUND = 1
 ERROR = 2
+UNENDED = 3
+
+_PAUSE_SECONDS = 0.5
+_PAUSE_MOST_SECONDS = 8.0
 
 
 class Format(StrEnum):
@@ -80,26 +87,58 @@ def submit(
     allow_rejected: Annotated[
         bool, typer.Option("--allow-rejected", help="Records that cannot be read are no error.")
     ] = False,
+    at_once: Annotated[
+        bool, typer.Option("--async", help="Do not wait for verdicts: tell the report's id.")
+    ] = False,
+    wait: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=86_400, metavar="SECONDS", help="Wait no longer; then exit with 3."
+        ),
+    ] = None,
+    reuse: Annotated[
+        bool,
+        typer.Option(
+            "--reuse", help="A report that was submitted before is not processed again, but shown."
+        ),
+    ] = False,
+    idempotency_key: Annotated[
+        str, typer.Option(help="Of one report: sent again with it, it makes no second one.")
+    ] = "",
+    retries: Annotated[
+        int, typer.Option(min=0, max=100, help="Attempts more if the connection fails, or a 503.")
+    ] = 3,
     limit: _Limit = 100,
 ) -> None:
     """Submit reports, wait for their verdicts, show them.
 
-    Exit codes: 0 clean, 1 findings at or above --fail-on, 2 an error. With --fail-on,
-    records that could not be read are an error too: nobody knows what they held.
+    Exit codes: 0 clean, 1 findings at or above --fail-on, 2 an error, 3 not ended within
+    --wait. With --fail-on, records that could not be read are an error too: nobody knows
+    what they held.
     """
-    from cli.client import ClientError, Declaration, connect
+    from cli.client import ClientError, Declaration, Terms, connect
     from cli.terminal import console
 
     with reporting_errors():
         declared = Declaration(scanner, repository, ref, commit, _labels(label or []))
+        if at_once and (fail_on or wait or output is Format.SARIF):
+            raise ClientError("--async waits for nothing: no --fail-on, --wait or --format sarif")
+        if idempotency_key and len(files) > 1:
+            raise ClientError("--idempotency-key is for one report")
         client = connect(server)
     answers: list[tuple[str, Json]] = []
     failed = False
     for file in files:
         name = "stdin" if file == "-" else file
+        terms = Terms(idempotency_key or str(uuid.uuid4()), wait or 0, reuse)
         try:
-            report_id = _submitted(client, file, name, declared)
-            answers.append((name, _whole(client, report_id, output)))
+            with opened(file) as data:
+                answer = _submitted(client, data, name, declared, terms, retries)
+            if not (at_once or wait):
+                _followed(client, name, answer["report_id"])
+            if not at_once and (wait is None or answer["status"] == "done"):
+                answer = _whole(client, answer["report_id"], output)
+            answers.append((name, answer))
         except ClientError as error:
             complain(f"{name}: {error}")
             failed = True
@@ -114,6 +153,8 @@ def submit(
         if unread and not allow_rejected:
             complain(f"{unread} records could not be read (--allow-rejected accepts that)")
             raise typer.Exit(ERROR)
+    if not at_once and any("findings" not in answer for _, answer in answers):
+        raise typer.Exit(UNENDED)
 
 
 def show(
@@ -290,25 +331,50 @@ def opened(file: str) -> Iterator[BinaryIO]:
         yield data
 
 
-def _submitted(client: Client, file: str, name: str, declared: Declaration) -> str:
-    """Sends one file and follows it to its end; the report's id."""
+def _submitted(
+    client: Client, data: BinaryIO, name: str, declared: Declaration, terms: Terms, retries: int
+) -> Json:
+    """Sends one report, again under the same key if that failed and may pass."""
     from cli.client import ClientError
 
-    with opened(file) as data, _progress(name, data) as (sent, judged):
-        report_id = client.submit(data, declared, sent)
-        last: Json = {}
-        for last in client.watch(report_id):
-            judged(last)
-    if error := last.get("error"):
-        raise ClientError(f"{error['message']} ({error['reason']}); report {report_id}")
-    if last.get("status") != "done":
+    for attempt in range(retries + 1):
+        try:
+            with _progress(name, data) as (sent, _):
+                answer = client.submit(data, declared, terms, sent)
+        except ClientError as error:
+            # What came through a pipe is gone, and is not kept on disk to be sent again.
+            if attempt == retries or not (error.may_pass and data.seekable()):
+                raise
+            complain(f"{name}: {error}; trying again")
+            pause = max(error.after, min(_PAUSE_SECONDS * 2**attempt, _PAUSE_MOST_SECONDS))
+            time.sleep(pause * random.uniform(1.0, 1.5))  # noqa: S311 -- not all in step
+            data.seek(0)
+            continue
+        if answer.get("reused"):
+            complain(f"{name}: was submitted before, as report {answer['report_id']}")
+        return answer
+    raise AssertionError("the last attempt answers or raises")
+
+
+def _followed(client: Client, name: str, report_id: str) -> None:
+    """Waits for a report's end, showing how far it is."""
+    from cli.client import ClientError
+    from cli.watching import FINAL, following
+
+    last = ""
+    with _progress(name) as (_, judged):
+        for event in following(client, report_id):
+            last = event["event_type"]
+            judged(event["payload"]["progress"])
+    if last not in FINAL:
         raise ClientError(f"the server stopped telling how far report {report_id} is; try: show")
-    return report_id
+    if error := client.report(report_id).get("error"):
+        raise ClientError(f"{error['message']} ({error['reason']}); report {report_id}")
 
 
 @contextmanager
 def _progress(
-    name: str, data: BinaryIO
+    name: str, data: BinaryIO | None = None
 ) -> Iterator[tuple[Callable[[int], None], Callable[[Json], None]]]:
     """A bar on stderr for the bytes sent, then for the findings judged."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -321,7 +387,9 @@ def _progress(
     with Progress(
         *columns, console=target, transient=True, disable=not target.is_terminal
     ) as progress:
-        task = progress.add_task(f"{escape(name)}: sending bytes", total=size or None)
+        task = progress.add_task(
+            f"{escape(name)}: {'sending bytes' if data else 'judging findings'}", total=size or None
+        )
 
         def sent(count: int) -> None:
             progress.advance(task, count)
@@ -354,13 +422,18 @@ def _reaches(answer: Json, bar: Risk) -> bool:
 def _write(console: Any, answers: list[tuple[str, Json]], output: Format, limit: int) -> None:
     from cli import render
     from cli.sarif import sarif
-    from cli.terminal import dump
+    from cli.terminal import dump, plain
 
+    found = [answer for _, answer in answers]
     if output is Format.TABLE:
         for name, answer in answers:
-            render.report(console, answer, name, limit)
+            if "findings" in answer:
+                render.report(console, answer, name, limit)
+            else:
+                report_id, status = answer["report_id"], answer["status"]
+                line = f"{name}: {status} · {report_id} · winnow watch {report_id}"
+                console.print(plain(line), soft_wrap=True)
     elif output is Format.SARIF:
-        print(dump(sarif(answer for _, answer in answers)))
+        print(dump(sarif(answer for answer in found if "findings" in answer)))
     else:
-        found = [answer for _, answer in answers]
         print(dump(found[0] if len(found) == 1 else found))

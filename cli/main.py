@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from cli import commands, deciding, evaluate, judging, reading
+from cli import auditing, commands, deciding, evaluate, judging, queue, reading, watching
 
 app = typer.Typer(
     name="winnow",
@@ -23,9 +23,12 @@ app = typer.Typer(
 )
 commands.register(app)
 reading.register(app)
+watching.register(app)
 deciding.register(app)
 judging.register(app)
 evaluate.register(app)
+auditing.register(app)
+queue.register(app)
 dev = typer.Typer(no_args_is_help=True, help="Tools for developing and trying out.")
 app.add_typer(dev, name="dev")
 
@@ -47,7 +50,8 @@ def _fail(message: str) -> None:
     raise typer.Exit(_ERROR)
 
 
-def _default_data_dir() -> Path:
+def default_data_dir() -> Path:
+    """Where `winnow up` keeps everything if it is not told."""
     if os.geteuid() == 0:
         return Path("/var/lib/winnow")
     base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
@@ -87,7 +91,7 @@ def up(
     from cli.up import House, UpError, UpSettings
     from runtime import config, log
 
-    folder = (data_dir or _default_data_dir()).expanduser().resolve()
+    folder = (data_dir or default_data_dir()).expanduser().resolve()
     try:
         config.check_names(SETTINGS.values())
         given = config.load(UpSettings)

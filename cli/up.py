@@ -28,6 +28,7 @@ from pydantic import SecretStr
 
 from cli.postgres import Postgres, PostgresError
 from cli.serve import bind
+from runtime import crash
 from runtime.channels import dial
 from runtime.config import Key, Settings
 from runtime.log import get_logger
@@ -55,6 +56,7 @@ class UpSettings(Settings):
     sealing_key: Key | None = None
     fingerprint_key: Key | None = None
     audit_signing_key: Key | None = None
+    audit_checkpoint_dir: Path | None = None
 
 
 def migrate(url: str) -> str:
@@ -194,6 +196,9 @@ class House:
             "PYTHONSAFEPATH": "1",
             "WINNOW_SECRETS_DIR": os.environ.get("WINNOW_SECRETS_DIR", str(keys)),
             "WINNOW_DATABASE_URL": url,
+            "WINNOW_AUDIT_CHECKPOINT_DIR": str(
+                self._given.audit_checkpoint_dir or self._data_dir / "checkpoints"
+            ),
             **{
                 f"WINNOW_{name.upper()}_{role}": self._address(name)
                 for name in ORDER
@@ -243,6 +248,8 @@ class House:
             code = await process.wait()
             if self._stopping.is_set():
                 return
+            # An armed crash point has done its work: the next life must be a life.
+            self._environment.pop(crash.VARIABLE, None)
             # 2 is a refusal (settings, address in use): trying again cannot help.
             if code == 2:
                 raise UpError(f"the {name} could not start; its message is above")

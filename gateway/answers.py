@@ -6,7 +6,8 @@ import uuid
 from typing import Any
 
 import msgspec
-from fastapi import Request, Response
+from fastapi import Response
+from starlette.requests import HTTPConnection
 
 from runtime.errors import WinnowError
 
@@ -18,7 +19,7 @@ def json(content: Any, status: int = 200, headers: dict[str, str] | None = None)
     return Response(encode(content), status, headers, "application/json")
 
 
-def report_id(request: Request) -> str:
+def report_id(request: HTTPConnection) -> str:
     """The report's id from the path, canonical; the request's log line carries it.
 
     Raises:

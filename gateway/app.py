@@ -38,12 +38,14 @@ def build(settings: GatewaySettings) -> FastAPI:
     from gateway import docs, problems
     from gateway.backends import connect
     from gateway.middleware import Requests
-    from gateway.routes import credentials, decisions, events, health, reports, submit
+    from gateway.routes import audit, credentials, decisions, events, health, queue, reports, submit
+    from gateway.watching import Watches
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         # Channels belong to the event loop that serves.
         app.state.backends = connect(settings.orchestrator_address, settings.audit_address)
+        app.state.watches = Watches(app.state.backends)
         yield
         await app.state.backends.close()
 
@@ -56,7 +58,7 @@ def build(settings: GatewaySettings) -> FastAPI:
         **docs.ABOUT,
     )
     app.state.settings = settings
-    for routes in (submit, reports, decisions, credentials, events, health):
+    for routes in (submit, reports, decisions, credentials, events, audit, queue, health):
         app.include_router(routes.router)
     app.add_middleware(Requests, tenant=settings.tenant)
     problems.install(app)

@@ -13,6 +13,7 @@ from fastapi import Request
 from runtime.channels import PeerStatus, dial
 from runtime.errors import from_rpc
 from winnow.audit.v1.audit_service_pb2_grpc import AuditServiceStub
+from winnow.queue.v1.queue_service_pb2_grpc import QueueServiceStub
 from winnow.report.v1.credential_service_pb2_grpc import CredentialServiceStub
 from winnow.report.v1.decision_service_pb2_grpc import DecisionServiceStub
 from winnow.report.v1.report_service_pb2_grpc import ReportServiceStub
@@ -20,6 +21,7 @@ from winnow.report.v1.report_service_pb2_grpc import ReportServiceStub
 if TYPE_CHECKING:
     # Known to the type stubs only.
     from winnow.audit.v1.audit_service_pb2_grpc import AuditServiceAsyncStub
+    from winnow.queue.v1.queue_service_pb2_grpc import QueueServiceAsyncStub
     from winnow.report.v1.credential_service_pb2_grpc import CredentialServiceAsyncStub
     from winnow.report.v1.decision_service_pb2_grpc import DecisionServiceAsyncStub
     from winnow.report.v1.report_service_pb2_grpc import ReportServiceAsyncStub
@@ -37,6 +39,7 @@ class Backends:
     reports: ReportServiceAsyncStub
     credentials: CredentialServiceAsyncStub
     decisions: DecisionServiceAsyncStub
+    queue: QueueServiceAsyncStub
     audit: AuditServiceAsyncStub
 
     async def close(self) -> None:
@@ -53,6 +56,7 @@ def connect(orchestrator_address: str, audit_address: str) -> Backends:
         ReportServiceStub(orchestrator),
         CredentialServiceStub(orchestrator),
         DecisionServiceStub(orchestrator),
+        QueueServiceStub(orchestrator),
         AuditServiceStub(audit_log),
     )
 

@@ -13,7 +13,24 @@ from google.protobuf.descriptor import Descriptor
 from gateway.problems import MEDIA_TYPE
 from gateway.schemas import Schema, components, parameters, reference, request_schema
 from runtime.errors import MAPPINGS
-from winnow.audit.v1.audit_service_pb2 import ListEventsRequest, ListEventsResponse
+from winnow.audit.v1.audit_event_pb2 import AuditEvent, Checkpoint
+from winnow.audit.v1.audit_service_pb2 import (
+    GetCheckpointResponse,
+    GetConsistencyProofRequest,
+    GetConsistencyProofResponse,
+    GetInclusionProofRequest,
+    GetInclusionProofResponse,
+    ListEventsRequest,
+    ListEventsResponse,
+)
+from winnow.event.v1.envelope_pb2 import Envelope
+from winnow.queue.v1.queue_service_pb2 import (
+    GetQueueHealthResponse,
+    ListJobsRequest,
+    ListJobsResponse,
+    RetryJobRequest,
+    RetryJobResponse,
+)
 from winnow.report.v1.credential_service_pb2 import (
     GetCredentialRequest,
     GetCredentialResponse,
@@ -31,7 +48,6 @@ from winnow.report.v1.decision_service_pb2 import (
     WithdrawDecisionResponse,
 )
 from winnow.report.v1.report_pb2 import RecordCounts, Report, RiskSummary
-from winnow.report.v1.report_progress_pb2 import ReportProgress
 from winnow.report.v1.report_service_pb2 import (
     GetFindingResponse,
     ListFindingsRequest,
@@ -60,6 +76,17 @@ _ID = {
     "schema": {"type": "string", "format": "uuid"},
 }
 
+_REPEATED: dict[str, Schema] = {
+    "duplicate_of": {
+        "description": "The first report of the same bytes, asset and scanner, if there is one.",
+        "type": "string",
+        "format": "uuid",
+    },
+    "reused": {
+        "description": "Nothing new is kept: this is the earlier report (duplicates=reuse).",
+        "const": True,
+    },
+}
 _SCHEMAS: dict[str, Schema] = {
     "Problem": {
         "description": "RFC 9457. A reason's metadata stand beside the members below.",
@@ -75,7 +102,7 @@ _SCHEMAS: dict[str, Schema] = {
         "required": ["type", "title", "status", "detail", "request_id"],
         "additionalProperties": True,
     },
-    "Envelope": {
+    "ReportEnvelope": {
         "description": "Members in any order. A report that is a string is decoded: its text "
         "is the report.",
         "type": "object",
@@ -104,6 +131,7 @@ _SCHEMAS: dict[str, Schema] = {
             "scanner_type": _TEXT,
             "summary": reference(RiskSummary.DESCRIPTOR.name),
             "records": reference(RecordCounts.DESCRIPTOR.name),
+            **_REPEATED,
         },
         "required": ["report_id", "status", "scanner_type", "summary", "records"],
     },
@@ -113,8 +141,19 @@ _SCHEMAS: dict[str, Schema] = {
             "report_id": {"type": "string", "format": "uuid"},
             "status": _TEXT,
             "events_url": {"type": "string", "format": "uri-reference"},
+            **_REPEATED,
         },
         "required": ["report_id", "status", "events_url"],
+    },
+    "EventProof": {
+        "description": "An event, that it stands in the log, and the signed checkpoint of the log.",
+        "type": "object",
+        "properties": {
+            "event": reference(AuditEvent.DESCRIPTOR.name),
+            "proof": reference(GetInclusionProofResponse.DESCRIPTOR.name),
+            "checkpoint": reference(Checkpoint.DESCRIPTOR.name),
+        },
+        "required": ["event", "proof", "checkpoint"],
     },
     "ReportWithFindings": {
         "allOf": [
@@ -140,8 +179,14 @@ _ROOTS = (
     WithdrawDecisionResponse,
     ListDecisionsResponse,
     ListFormatsResponse,
+    GetQueueHealthResponse,
+    ListJobsResponse,
+    RetryJobResponse,
     ListEventsResponse,
-    ReportProgress,
+    GetCheckpointResponse,
+    GetConsistencyProofResponse,
+    GetInclusionProofResponse,
+    Envelope,
 )
 
 
@@ -184,19 +229,37 @@ def _text_parameter(name: str, where: str = "query", **more: Any) -> Schema:
 _BEHIND = {503: "A service behind does not answer", 504: "Deadline exceeded"}
 _NO_REPORT = "No report has this id"
 _BYTES: Schema = {"schema": {"description": "The report itself, as its scanner wrote it."}}
+_SAID = {
+    "Preference-Applied": {"description": "The preferences that were honoured.", "schema": _TEXT},
+    "Idempotent-Replayed": {
+        "description": "true: the answer to an earlier request with the same key.",
+        "schema": {"const": "true"},
+    },
+    "Location": {"description": "The report.", "schema": _TEXT},
+}
 
 SUBMIT = _route(
     "Submit a report, or an envelope around one",
     {
-        201: _content(reference("SubmittedReport"), "Every finding has its verdict"),
-        202: _content(reference("AcceptedReport"), "Durable; asked for with Prefer: respond-async"),
+        201: {
+            **_content(reference("SubmittedReport"), "Every finding has its verdict"),
+            "headers": _SAID,
+        },
+        200: {
+            **_content(reference("SubmittedReport"), "An earlier report of the same bytes"),
+            "headers": _SAID,
+        },
+        202: {
+            **_content(reference("AcceptedReport"), "Durable; its verdicts are still to come"),
+            "headers": _SAID,
+        },
     },
     {
         400: "A parameter is not valid, or the upload is incomplete",
         409: "The report was cancelled",
         413: "The body is larger than this server takes",
         415: "Not a media type or a content encoding that is read",
-        422: "The envelope or the report cannot be read",
+        422: "The envelope or the report cannot be read, or the key was sent with another report",
         **_BEHIND,
     },
     [
@@ -214,13 +277,35 @@ SUBMIT = _route(
             "description": "name=value; may be repeated.",
             "schema": {"type": "array", "items": {"type": "string", "pattern": "^[^=]+="}},
         },
-        _text_parameter("Prefer", "header", example="respond-async"),
+        {
+            "name": "duplicates",
+            "in": "query",
+            "required": False,
+            "description": "reuse: bytes that were submitted before for the same asset make no "
+            "new report; the answer is the first.",
+            "schema": {"type": "string", "enum": ["process", "reuse"], "default": "process"},
+        },
+        _text_parameter(
+            "Prefer",
+            "header",
+            description="respond-async: answer as soon as the report is durable. wait=N: answer "
+            "after N seconds at the latest.",
+            example="respond-async, wait=10",
+        ),
+        _text_parameter(
+            "Idempotency-Key",
+            "header",
+            description="1 to 255 visible ASCII characters. Within 24 hours the same key with the "
+            "same report makes no second one and gets the same answer.",
+        ),
     ],
     path=False,
     requestBody={
         "required": True,
         "content": {
-            _JSON: {"schema": {"anyOf": [reference("Envelope"), {"type": ["object", "array"]}]}},
+            _JSON: {
+                "schema": {"anyOf": [reference("ReportEnvelope"), {"type": ["object", "array"]}]}
+            },
             "application/x-ndjson": _BYTES,
             "application/octet-stream": _BYTES,
             "application/sarif+json": _BYTES,
@@ -352,16 +437,87 @@ LIST_EVENTS = _route(
     parameters(ListEventsRequest.DESCRIPTOR, ["report_id"]),
 )
 WATCH_REPORT = _route(
-    "A report's progress as it happens",
+    "A report's events: those that there are, then the others as they happen",
     {
         200: _content(
             _TEXT,
-            "Server-sent events: `progress` (data: ReportProgress) on each change, then one "
-            "`done` (the last ReportProgress), or `error` (a Problem)",
+            "Server-sent events: `id` is the ordinal, `event` what happened (`report.created`, …), "
+            "`data` an Envelope or, with format=cloudevents, a CloudEvent. The stream ends after "
+            "`report.done` or `report.failed`. `error` and `cut` (data: a Problem) end it too: "
+            "come back with the last ordinal",
             "text/event-stream",
-        )
+        ),
+        204: {"description": "The client has every event, and the report has ended"},
     },
-    {404: _NO_REPORT, **_BEHIND},
+    {400: "A parameter is not valid", 404: _NO_REPORT, **_BEHIND},
+    [
+        {
+            "name": "after",
+            "in": "query",
+            "required": False,
+            "description": "Ordinal of the last event that the client has.",
+            "schema": {"type": "integer", "minimum": 0, "default": 0},
+        },
+        {
+            "name": "format",
+            "in": "query",
+            "required": False,
+            "description": "What `data` is.",
+            "schema": {"type": "string", "enum": ["winnow", "cloudevents"], "default": "winnow"},
+        },
+        _text_parameter(
+            "Last-Event-ID", "header", description="As `after`, which it wins over.", example="12"
+        ),
+    ],
+)
+GET_CHECKPOINT = _route(
+    "The audit log's newest signed checkpoint",
+    {200: _content(reference("GetCheckpointResponse"), "The checkpoint")},
+    {400: "A parameter is not valid", **_BEHIND},
+    path=False,
+)
+GET_EVENT_PROOF = _route(
+    "An event, and the proof that it stands in the audit log",
+    {200: _content(reference("EventProof"), "All that it takes to check it elsewhere")},
+    {400: "A parameter is not valid", 404: "No event has this id", **_BEHIND},
+    [
+        {"name": "event_id", "in": "path", "required": True, "schema": _TEXT},
+        *parameters(GetInclusionProofRequest.DESCRIPTOR, ["event_id"]),
+    ],
+    path=False,
+)
+GET_CONSISTENCY_PROOF = _route(
+    "The proof that an older state of the audit log is the beginning of a newer one",
+    {200: _content(reference("GetConsistencyProofResponse"), "The proof")},
+    {400: "A parameter is not valid", 404: "The log is not that large", **_BEHIND},
+    parameters(GetConsistencyProofRequest.DESCRIPTOR),
+    path=False,
+)
+QUEUE_HEALTH = _route(
+    "How much durable work there is, and how it goes",
+    {200: _content(reference("GetQueueHealthResponse"), "Counts of now")},
+    {400: "A parameter is not valid", **_BEHIND},
+    path=False,
+)
+LIST_JOBS = _route(
+    "Jobs of durable work, newest first",
+    {200: _content(reference("ListJobsResponse"), "A page")},
+    {400: "A parameter is not valid", **_BEHIND},
+    parameters(ListJobsRequest.DESCRIPTOR),
+    path=False,
+)
+RETRY_JOB = _route(
+    "Give a dead job another chance; the report of a run goes on where it stood",
+    {200: _content(reference("RetryJobResponse"), "The job as it stands")},
+    {
+        400: "A member is not valid",
+        404: "No job has this id",
+        409: "The job is not dead",
+        **_BEHIND,
+    },
+    [{"name": "job_id", "in": "path", "required": True, "schema": _TEXT}],
+    path=False,
+    requestBody=_body(RetryJobRequest.DESCRIPTOR, "job_id", required=False),
 )
 _OK = {"type": "object", "properties": {"status": {"const": "ok"}}, "required": ["status"]}
 HEALTH = _route("Is the process up", {200: _content(_OK, "It is")}, {}, path=False)

@@ -6,6 +6,7 @@ between each chunk of a body and its reader.
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 from starlette.requests import ClientDisconnect
@@ -20,6 +21,10 @@ _log = log.get_logger()
 
 # What nginx logs when the client went away before the answer.
 _CLIENT_GONE = 499
+# A WebSocket's line has the code that the server closed it with (RFC 6455 section
+# 7.4.1), or this if the client left first.
+_ACCEPTED = 101
+_SOCKET_DEFECT = 1011
 _QUIET = ("/healthz", "/readyz")
 
 
@@ -36,7 +41,7 @@ class Requests:
         self._tenant = tenant
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
@@ -48,9 +53,16 @@ class Requests:
 
         async def answer(message: Message) -> None:
             nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+            match message["type"]:
+                case "http.response.start":
+                    status = message["status"]
+                case "websocket.accept":
+                    status = _ACCEPTED
+                case "websocket.close":
+                    status = message["code"]
+            if message["type"] in ("http.response.start", "websocket.accept"):
+                given = message.get("headers", [])
+                message["headers"] = [*given, (b"x-request-id", request_id.encode())]
             await send(message)
 
         with log.bind(request_id=request_id, tenant=self._tenant):
@@ -73,7 +85,10 @@ class Requests:
             error = error.__cause__
         reason = error.reason if isinstance(error, WinnowError) else "INTERNAL"
         _log.error("http.failed", status="error", error_id=error_id, reason=reason, exc_info=error)
-        if not begun:
+        if scope["type"] == "websocket":
+            with contextlib.suppress(ClientDisconnect, OSError):
+                await send({"type": "websocket.close", "code": _SOCKET_DEFECT})
+        elif not begun:
             failure = WinnowError(
                 "INTERNAL", f"internal error {error_id}; the log has it", error_id=error_id
             )
@@ -86,7 +101,7 @@ def _access(scope: Scope, status: int, started: float) -> None:
     route = getattr(scope.get("route"), "path", "unknown")
     write = _log.debug if path in _QUIET else _log.info
     write(
-        f"{scope['method']} {route}",
+        f"{scope.get('method', 'WS')} {route}",
         status=status,
         report_id=scope.get("state", {}).get("report_id", ""),
         duration_ms=round((time.perf_counter() - started) * 1000, 2),

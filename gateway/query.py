@@ -18,7 +18,7 @@ from runtime.errors import WinnowError
 
 M = TypeVar("M", bound=Message)
 
-_MAX_UINT32 = 2**32 - 1
+_MOST = {FieldDescriptor.TYPE_UINT32: 2**32 - 1, FieldDescriptor.TYPE_UINT64: 2**63 - 1}
 
 
 def bind(
@@ -79,9 +79,9 @@ def _parse(field: FieldDescriptor, value: str) -> Any:
         if value not in numbers:
             raise _invalid(field, "enum", f"must be one of: {', '.join(numbers)}")
         return numbers[value]
-    if field.type == FieldDescriptor.TYPE_UINT32:
-        if not (value.isascii() and value.isdigit() and int(value[:11]) <= _MAX_UINT32):
-            raise _invalid(field, "uint32", "must be a whole number, 0 or more")
+    if most := _MOST.get(field.type):
+        if not (value.isascii() and value.isdigit() and int(value[:20]) <= most):
+            raise _invalid(field, "whole number", f"must be a whole number, 0 to {most}")
         return int(value)
     if field.type == FieldDescriptor.TYPE_BOOL:
         if value not in ("true", "false"):

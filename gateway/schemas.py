@@ -8,7 +8,7 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from gateway.query import enum_numbers, parameter_fields
-from gateway.translate import STRUCT, TIMESTAMP
+from gateway.translate import DURATION, STRUCT, TIMESTAMP
 
 Schema = dict[str, Any]
 
@@ -90,7 +90,7 @@ def _message(descriptor: Descriptor) -> Schema:
 
 def _omitted(field: FieldDescriptor) -> bool:
     message = field.message_type
-    return message is not None and message.full_name not in (TIMESTAMP, STRUCT)
+    return message is not None and message.full_name not in (TIMESTAMP, DURATION, STRUCT)
 
 
 def _held(field: FieldDescriptor) -> Descriptor | None:
@@ -121,6 +121,8 @@ def _one(field: FieldDescriptor) -> Schema:
         return _SCALARS[field.type]
     if field.message_type.full_name == TIMESTAMP:
         return {"type": "string", "format": "date-time"}
+    if field.message_type.full_name == DURATION:
+        return {"type": "number", "description": "Seconds."}
     if field.message_type.full_name == STRUCT:
         return {"type": "object"}
     return reference(field.message_type.name)

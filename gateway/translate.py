@@ -7,9 +7,9 @@ is the hot path). The rule:
 - enum values: lower case without their enum's prefix (`POSSIBLE_SECRET` of
   `FindingKind` reads `possible_secret`); unspecified is null; a number that this
   build does not know stays a number;
-- optional scalars, timestamps and structs: null when unset; other scalars always
+- optional scalars, timestamps, durations and structs: null when unset; other scalars always
   present; other messages left out when unset;
-- timestamps: RFC 3339, UTC, with Z; bytes: hex; structs and maps: objects;
+- timestamps: RFC 3339, UTC, with Z; durations: seconds; bytes: hex; structs and maps: objects;
   64-bit integers: JSON numbers, not strings.
 
 A message type is compiled once: most fields are read by one C call, and only
@@ -25,6 +25,7 @@ from operator import attrgetter
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -33,6 +34,7 @@ Json = dict[str, Any]
 _Convert = Callable[[Any], Any]
 
 TIMESTAMP = Timestamp.DESCRIPTOR.full_name
+DURATION = Duration.DESCRIPTOR.full_name
 STRUCT = Struct.DESCRIPTOR.full_name
 
 
@@ -101,7 +103,7 @@ def _reader(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
 
 
 def _well_known(descriptor: Descriptor) -> bool:
-    return descriptor.full_name in (TIMESTAMP, STRUCT)
+    return descriptor.full_name in (TIMESTAMP, DURATION, STRUCT)
 
 
 def _converter(field: FieldDescriptor) -> _Convert | None:
@@ -131,6 +133,8 @@ def _scalar(field: FieldDescriptor) -> _Convert | None:
         return None
     if field.message_type.full_name == TIMESTAMP:
         return _timestamp
+    if field.message_type.full_name == DURATION:
+        return lambda duration: duration.ToTimedelta().total_seconds()
     if field.message_type.full_name == STRUCT:
         return _struct
     inner = field.message_type

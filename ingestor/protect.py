@@ -13,6 +13,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from hashlib import md5, sha1, sha256, sha512
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from ingestor.fingerprint import Fingerprints, canonical_value, normal_path, value_digest
 from ingestor.preview import preview
@@ -43,6 +44,7 @@ _UNSEEN = re.compile(
 # What may be an unkeyed digest in hex: for a weak value that is the value.
 _HEX = re.compile(r"[0-9A-Fa-f]{32,}")
 _DIGESTS = {32: md5, 40: sha1, 64: sha256, 128: sha512}  # by their hex digits
+_URL_PASSWORD = re.compile(r"://[^\s/?#@:]*:([^\s/?#]{8,})@")
 _SPACED_DATE = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:\.\d+)? ?([+-]\d\d):?(\d\d)")
 
 
@@ -175,6 +177,8 @@ class Protector:
         text = self._clear_text(record)
         if value and (runs := _HEX.findall(text)):
             secrets = (*secrets, *_digests(set(runs), {written, value}))
+        if value:
+            secrets = (*secrets, *_parts(text, written, value))
         odd = (
             not text.isprintable()
             or (value and _repeats(text, value))
@@ -188,9 +192,10 @@ class Protector:
             others = tuple(one for one in values if one not in words)
 
             def clean_name(name: str) -> str:
-                return REDACTED if name in words else mask(name, others)
+                return REDACTED if name in words else redact(mask(name, others))
 
-            _scrub(record, lambda clear: mask(clear, values), clean_name)
+            # Tokens too, before anything is cut: what is left of one has no form.
+            _scrub(record, lambda clear: redact(mask(clear, values)), clean_name)
         # Between the two: a separator changed inside a value would hide it from
         # the mask, and an escape is no separator.
         record.path = normal_path(record.path)
@@ -271,6 +276,27 @@ def _digests(runs: set[str], values: set[str]) -> list[str]:
     return found
 
 
+def _parts(text: str, written: str, value: str) -> list[str]:
+    """What of a value is secret also where it stands alone, if it does in `text`: the
+    value as the scanner wrote it; the password of a URL; of several words or lines
+    those that nobody would write for a word.
+    """
+    wholes = [written] if written != value else []
+    if "://" in value:
+        for password in _URL_PASSWORD.findall(value):
+            wholes += [password, unquote(password)]
+    found = [whole for whole in wholes if not _is_word(whole) and holds(text, whole)]
+    words = value.split()
+    if len(words) > 1:
+        # As they are only: there may be as many as a report is long.
+        found += [
+            word
+            for word in words
+            if len(word) >= _LONGEST_WORD and word in text and not _is_plain(word)
+        ]
+    return found
+
+
 def _repeats(text: str, secret: str) -> bool:
     # Short secrets are only masked where they are a whole field: look closer.
     return bool(secret) and (len(secret) < SHORTEST_SEARCHED or holds(text, secret))
@@ -306,11 +332,13 @@ def _is_word(value: str) -> bool:
     name of a folder or of a rule says nothing about it, and is needed there; it is
     masked where it is the whole name.
     """
+    return len(value) < _LONGEST_WORD and _is_plain(value)
+
+
+def _is_plain(text: str) -> bool:
+    """Whether a text is letters of one case, or of a name's."""
     return (
-        len(value) < _LONGEST_WORD
-        and value.isascii()
-        and value.isalpha()
-        and (value.islower() or value.isupper() or value.istitle())
+        text.isascii() and text.isalpha() and (text.islower() or text.isupper() or text.istitle())
     )
 
 

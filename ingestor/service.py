@@ -16,6 +16,7 @@ from typing import Any
 
 from ingestor.formats import known
 from ingestor.parsing import IngestKeys, read_report
+from runtime import crash
 from runtime.errors import WinnowError
 from runtime.interceptors import validate
 from winnow.ingest.v1 import ingest_service_pb2 as pb
@@ -56,7 +57,9 @@ class IngestService(rpc.IngestServiceServicer):
         parsing.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
             while (response := await bridge.responses.get()) is not None:
+                crash.point("ingestor.summary", response.HasField("summary"))
                 yield response
+                crash.point("ingestor.batch", response.HasField("batch"))
             await parsing
             if feeding.done():
                 feeding.result()

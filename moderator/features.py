@@ -45,12 +45,12 @@ _VALUE = TEXTS["value"]
 _MULTIPLIER = np.uint32(0x01000193)
 _MIX = np.uint32(0x9E3779B1)
 _EDGE = "\x01"
-_TOOLS = ("gitleaks", "betterleaks", "kingfisher", "credsweeper", "detect-secrets", "trufflehog")
+TOOLS = ("gitleaks", "betterleaks", "kingfisher", "credsweeper", "detect-secrets", "trufflehog")
 _WHERES = ("value", "name", "path", "line", "rule", "shape", "check", "combination", "code")
 _IMPACTS = ("account", "service", "limited", "public")
 _RULES = 4096
 _PATHS = 4096
-_ROWS = 2048
+_ROWS = 8192
 
 _FACTS = (
     *(f"sum.{where}" for where in _WHERES),
@@ -59,7 +59,7 @@ _FACTS = (
     "provider",
 )
 _REPORT = (
-    *(f"tool.{tool}" for tool in _TOOLS),
+    *(f"tool.{tool}" for tool in TOOLS),
     *("tools", "correlated", "has.rule"),
     *("has.value", "has.name", "has.line"),
     *("size", "start", "quoted", "decoded", "depth"),
@@ -121,8 +121,10 @@ def _of(characters: bytes) -> NDArray[np.bool_]:
 _CLASS = _class_codes()
 _LETTER = _letters()
 _NEAR = _neighbours()
-_VOWELS = _of(b"aeiouyAEIOUY")
-_HEX = _of(b"0123456789abcdefABCDEF")
+# Of each byte whether it is one of what `_shapes` counts: classes, vowels, hex digits.
+_COUNTED = np.column_stack(
+    (np.eye(6)[_CLASS][:, 1:], _of(b"aeiouyAEIOUY"), _of(b"0123456789abcdefABCDEF"))
+).astype(np.float32)
 _N_LOG_N = np.array([0.0, *(n * np.log2(n) for n in range(1, _VALUE + 1))], np.float32)
 # Letters and digits become their class, signs stay.
 _CLASS_TEXT = np.array(
@@ -207,13 +209,12 @@ class _Known(msgspec.Struct, frozen=True, eq=False, gc=False):
 
 @lru_cache(_RULES)
 def _known(tool: str, rule: str, others: tuple[str, ...], ending: str) -> _Known:
-    """The rules' text and the file ending's, and which scanners saw the finding. Where
-    reports were correlated its aliases name all that did; without any, nothing is
-    known of other scanners."""
+    """The rules' text and the file ending's, and which scanners saw the finding; without
+    others, nothing is known of them."""
     tools = {tool, *(other.partition("/")[0] for other in others)}
     rules = {rule, *(other.partition("/")[2] for other in others)}
     text = _EDGE + _EDGE.join(sorted(filter(None, rules))).lower() + _EDGE
-    row = [*(name in tools for name in _TOOLS), len(tools), bool(others), bool(rule)]
+    row = [*(name in tools for name in TOOLS), len(tools), bool(others), bool(rule)]
     return _Known(
         _fit(text, "rule") + _fit(_EDGE + ending + _EDGE, "ending"), np.array(row, np.float32)
     )
@@ -274,13 +275,12 @@ def _shapes(values: Bytes) -> Floats:
     counts = np.bincount((values + offsets).reshape(-1), minlength=rows * 256).reshape(rows, 256)
     counts[:, 0] = 0
     step = right.astype(np.int16) - left
+    *sums, vowels, digits = (counts.astype(np.float32) @ _COUNTED).T
     sizes = np.maximum(_sum(there), 1.0)
-    sums = [_sum(classes == code) for code in range(1, 6)]
     sums.append(_sum((classes[:, 1:] != classes[:, :-1]) & pair))
     sums.append(_sum(counts > 0))
     sums.append(np.log2(sizes) * sizes - _sum(_N_LOG_N[counts]))
-    sums.append(_sum(_VOWELS[values]))
-    sums.append(_sum(_HEX[values]))
+    sums += [vowels, digits]
     sums.append(_sum(_NEAR[(left.astype(np.int32) << 8) + right]))
     sums.append(_sum((np.abs(step) == 1) & pair))
     sums.append(_sum((step == 0) & pair))
@@ -334,13 +334,11 @@ def _grams(texts: Bytes, values: Bytes) -> tuple[Indices, Floats]:
     whole = seen[:, :-2] & seen[:, 1:-1] & seen[:, 2:]
     parts.append(np.where(whole, codes + TABLE, -1).astype(np.int32))
     grams = np.concatenate(parts, axis=1)
-    counts = np.add.reduceat(grams >= 0, _TEXT_EDGES, axis=1, dtype=np.float32)
-    counts = counts @ _EDGES_TO_SUMS
+    counts = (grams >= 0).astype(np.float32) @ TO_SUMS
     roots = np.sqrt(np.maximum(counts, 1.0))
     roots[:, -1] = np.maximum(counts[:, -1], 1.0)  # the trigrams' is a mean
     return grams, (1.0 / roots).astype(np.float32)
 
 
-_COLUMNS = gram_columns()
-_TEXT_EDGES = np.flatnonzero(np.diff(_COLUMNS, prepend=-1))
-_EDGES_TO_SUMS = np.eye(len(SUMS), dtype=np.float32)[_COLUMNS[_TEXT_EDGES]]
+# Adds up columns of `grams` by the column of `scale` that they belong to.
+TO_SUMS = np.eye(len(SUMS), dtype=np.float32)[gram_columns()]

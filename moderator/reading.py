@@ -5,6 +5,8 @@ Lives as long as a batch; never cached, because it holds text of the sealed part
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from winnow.finding.v1.finding_pb2 import VALUE_STATE_PRESENT, Finding
@@ -15,14 +17,16 @@ _MAX_LINE = 600
 _MAX_NAME = 128
 _MAX_PATH = 512
 _QUOTES = " \t\r\n\"'`"
+# `define('NAME', 'value')`, of which some scanners show what follows the bracket.
+_FIRST_ARGUMENT = re.compile(r"(?:^|\()\s*[\"']?([\w.-]{1,128})[\"']\s*,$")
 
 
 class Reading(msgspec.Struct, frozen=True, eq=False, gc=False):
     """The texts of one finding, empty where the report has none.
 
     `start` is where the value stands in `line`, -1 if it does not; then `line`
-    is what the report shows of the place. `others` are the finding's aliases: where
-    reports were correlated, all scanners that saw it, each as `scanner/rule`.
+    is what the report shows of the place. `others` are those of the finding's aliases
+    that name who else saw it, each as `scanner/rule`.
     """
 
     tool: str
@@ -52,7 +56,7 @@ def read(finding: Finding, evidence: PlainEvidence | None) -> Reading:
         else:
             line = (match or context)[:_MAX_LINE]
         name = name[-_MAX_NAME:]
-    others = tuple(finding.aliases)
+    others = tuple([alias for alias in finding.aliases if "/" in alias])
     return Reading(finding.tool, finding.rule_id, others, path, value, name, line, start, decoder)
 
 
@@ -73,6 +77,9 @@ def _line_of(value: str, context: str, match: str) -> tuple[str, int]:
 def _name_before(line: str, start: int) -> str:
     """The name that the value is given to, as far as the line tells."""
     before = line[: max(start, 0)].rstrip(" \t\"'`([{")
+    if before.endswith(","):
+        called = _FIRST_ARGUMENT.search(before)
+        return called[1] if called else ""
     if not before or before[-1] not in "=:>":
         return ""
     return before.rstrip("=:> \t\"'`").rpartition(" ")[2][-_MAX_NAME:]

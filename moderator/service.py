@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import structlog
 
 from moderator.pipeline import Doubt, Pipeline
-from runtime import context
+from runtime import context, crash
 from runtime.errors import WinnowError
 from runtime.interceptors import validate
 from runtime.sealing import EVIDENCE, Sealer
@@ -69,6 +69,7 @@ class ModerateService(rpc.ModerateServiceServicer):
         ) as batches:
             async for verdicts in batches:
                 _count(summary, verdicts)
+                crash.point("moderator.judged")
                 yield pb.ModerateResponse(verdicts=verdicts)
         _account(summary, used)
         yield pb.ModerateResponse(summary=summary)

@@ -31,8 +31,12 @@ _WEAK = re.compile(
 _CHECKSUMMED = re.compile(r"_([0-9A-Za-z]{36})(?![0-9A-Za-z])", re.ASCII)
 _RUN = re.compile(r"[\w.+/=:-]+")
 _URL = re.compile(r"://([^\s/:@\"'<>]*):([^\s/@\"'<>]{1,200})@([^\s\"'<>]*)")
+# What is filled in, whole or in part; single signs of it are signs of good passwords,
+# and `%23` is a sign in an address.
 _TEMPLATE = re.compile(
-    r"[${}<>%*]|\.\.\.|x{3}|X{3}|^\[.*\]$|your|replace|placeholder", re.IGNORECASE
+    r"\$[({\[]|^\$\w+$|\{\{|\{[\w.:-]*\}|<[^>]*>|%\(|%[a-z_]{3,}%|^%[a-z@]$|\*{3}|\.\.\.|x{3}"
+    r"|^\[.*\]$|your|replace|placeholder",
+    re.IGNORECASE,
 )
 _BASIC = re.compile(r"(?i)\bbasic\s+([0-9a-z+/]{8,200}={0,2})")
 _JWT = re.compile(r"\b(eyJ[\w-]+)\.(e[\w-]*)\.([\w-]*)")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -73,6 +74,23 @@ PROFILES: Mapping[str, Profile] = {
         Profile("quiet", 0.6, {"account": 0.85, "service": 0.9, "limited": 0.97}),
     )
 }
+_ENCODED_KEY = "value.base64_private_key"
+# What is known of these outright weighs no less than what was learned of their text.
+_KNOWN = frozenset({"check.strong_password", "both.weak_in_production"})
+# A whole private key is never unlikely; whose it is, its form does not say.
+_WHOLE_KEY = "provider.pem.private_key"
+_KEY_MISSING = frozenset({"check.pem_header", "check.pem_elided", "check.pem_encrypted"})
+_EVEN = 0.5
+# Real, and by its own word for nothing that matters.
+_DEVELOPMENT_KEY = "value.django_insecure"
+# What is asked of clues after they were weighed.
+_MARKS = (
+    _SETTLED
+    | _KNOWN
+    | _KEY_MISSING
+    | {"validity.live", "triage.true_positive", "check.failed"}
+    | {_ENCODED_KEY, _WHOLE_KEY, _DEVELOPMENT_KEY}
+)
 # From this confidence on the keys to everything are worth a look.
 _WORTH_A_LOOK = 0.4
 
@@ -85,7 +103,6 @@ _AGAINST_CAP = -9.0
 
 # What is said of long text does not hold for a key that is known to be one.
 _NOT_OF_KEYS = frozenset({"shape.huge", "shape.spaced", "name.key_only"})
-ENCODED_KEY = "value.base64_private_key"
 
 
 def _counts(clue: Clue, provider: Clue | None) -> bool:
@@ -101,8 +118,8 @@ def _counts(clue: Clue, provider: Clue | None) -> bool:
 class Weighed(msgspec.Struct, frozen=True, eq=False, gc=False):
     """What a set of clues comes to: probability (0 to 1), risk, the clues that
     counted with the combinations that follow from them, strongest first, the
-    provider whose shape the value has, and what the credential opens. `kinds`
-    and `ids` are those of the clues, for `risk_at`."""
+    provider whose shape the value has, and what the credential opens. `kinds` are
+    those of the clues; `marks` the ids among them that are asked for later."""
 
     confidence: float
     risk: Risk.ValueType
@@ -110,7 +127,7 @@ class Weighed(msgspec.Struct, frozen=True, eq=False, gc=False):
     provider: Clue | None
     impact: Impact
     kinds: frozenset[str]
-    ids: frozenset[str]
+    marks: frozenset[str]
 
 
 def best_provider(clues: Sequence[Clue]) -> Clue | None:
@@ -123,9 +140,9 @@ def weigh(pack: RulePack, seen: Sequence[Clue], profile: Profile) -> Weighed:
     """Adds up what was seen."""
     provider = best_provider(seen)
     clues = [clue for clue in seen if _counts(clue, provider)]
-    if any(clue.id == ENCODED_KEY for clue in clues):
+    if any(clue.id == _ENCODED_KEY for clue in clues):
         clues = [clue for clue in clues if clue.id not in _NOT_OF_KEYS]
-    kinds = frozenset(clue.kind for clue in clues)
+    kinds = _shared(frozenset([clue.kind for clue in clues]))
     clues += [
         clue for needs, without, clue in pack.combinations if needs <= kinds and not without & kinds
     ]
@@ -142,27 +159,47 @@ def weigh(pack: RulePack, seen: Sequence[Clue], profile: Profile) -> Weighed:
             total += clue.weight
     # Several folders that say the same are one fact, not several.
     total += names + max(place, min(_PLACE_CAP, worst))
-    ids = frozenset(clue.id for clue in clues)
+    marks = _shared(_MARKS.intersection([clue.id for clue in clues]))
     confidence = 1.0 / (1.0 + math.exp(-max(min(total, 12.0), _AGAINST_CAP)))
-    if _is_live(ids):
+    if _is_live(marks):
         confidence = max(confidence, 0.99)
-    elif "triage.true_positive" in ids:
+    elif "triage.true_positive" in marks:
         confidence = max(confidence, _CONFIRMED)
-    impact = _impact(provider, frozenset(clue.kind for clue in clues))
+    impact = _impact(provider, frozenset([clue.kind for clue in clues]))
     clues.sort(key=_strength)
-    risk = _risk(confidence, impact, kinds, ids, profile)
-    return Weighed(confidence, risk, tuple(clues), provider, impact, kinds, ids)
+    risk = _risk(confidence, impact, kinds, marks, profile)
+    return Weighed(confidence, risk, tuple(clues), provider, impact, kinds, marks)
 
 
-def at(weighed: Weighed, confidence: float, profile: Profile) -> Weighed:
-    """The same clues under another probability, as the model gives it."""
-    risk = _risk(confidence, weighed.impact, weighed.kinds, weighed.ids, profile)
-    return msgspec.structs.replace(weighed, confidence=confidence, risk=risk)
+def bounded(weighed: Weighed, confidence: float) -> float:
+    """A learned probability, not below that of the clues where they know better: not in
+    tests, examples and the like, where the same form means nothing."""
+    marks, known = weighed.marks, round(weighed.confidence, 4)
+    if _ENCODED_KEY in marks:
+        return max(confidence, known)
+    if not marks or weighed.kinds & SIDE_PLACES:
+        return confidence
+    if marks & _KNOWN:
+        return max(confidence, known)
+    if _WHOLE_KEY in marks and not marks & _KEY_MISSING:
+        return max(confidence, min(known, _EVEN))
+    return confidence
 
 
-def _is_live(ids: frozenset[str]) -> bool:
+def risk_at(weighed: Weighed, confidence: float, profile: Profile) -> Risk.ValueType:
+    """The risk under another probability, as the model gives it."""
+    return _risk(confidence, weighed.impact, weighed.kinds, weighed.marks, profile)
+
+
+@lru_cache(4096)
+def _shared(some: frozenset[str]) -> frozenset[str]:
+    """The same object for equal sets: thousands of sums of clues have few of them."""
+    return some
+
+
+def _is_live(marks: frozenset[str]) -> bool:
     """Whether the provider accepted it, and it is no trap that accepts everybody."""
-    return "validity.live" in ids and "check.canary" not in ids
+    return "validity.live" in marks and "check.canary" not in marks
 
 
 def _strength(clue: Clue) -> tuple[float, str]:
@@ -182,22 +219,24 @@ def _risk(
     confidence: float,
     impact: Impact,
     kinds: frozenset[str],
-    ids: frozenset[str],
+    marks: frozenset[str],
     profile: Profile,
 ) -> Risk.ValueType:
-    if _is_live(ids):
+    if _is_live(marks):
         return RISK_HIGH
-    if ids & _SETTLED:
+    if marks & _SETTLED:
         return RISK_LOW
-    if "triage.true_positive" in ids:
+    if "triage.true_positive" in marks:
         return RISK_HIGH
-    if "check.failed" in ids:
+    if "check.failed" in marks:
         # No provider issued it, but the scanner may have cut or masked it.
         return RISK_LOW if confidence < profile.floor else RISK_MEDIUM
     if impact == "public" or confidence < profile.floor:
         worth_a_look = impact == "account" and confidence >= min(_WORTH_A_LOOK, profile.floor)
         return RISK_MEDIUM if worth_a_look else RISK_LOW
     if kinds & SIDE_PLACES or "expired" in kinds:
+        return RISK_MEDIUM
+    if _DEVELOPMENT_KEY in marks and "production configuration" not in kinds:
         return RISK_MEDIUM
     bar = profile.bars[impact]
     if kinds & _HARD_PLACES:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from moderator.rules import Clue
 from moderator.weighing import SIDE_PLACES, Weighed
-from winnow.finding.v1.verdict_pb2 import RISK_LOW, RISK_MEDIUM
+from winnow.finding.v1.verdict_pb2 import RISK_LOW, RISK_MEDIUM, Risk
 
 MAX_REASON = 512
 _STRONG = 1.0
@@ -57,9 +57,15 @@ def _subject(clues: Sequence[Clue], provider: Clue | None) -> str:
     return "Possible credential"
 
 
-def reason(weighed: Weighed) -> str:
-    """Why, in at most 512 characters; the same clues give the same words."""
-    clues, risk, provider, impact = weighed.clues, weighed.risk, weighed.provider, weighed.impact
+def reason(weighed: Weighed, risk: Risk.ValueType, doubtful: bool) -> str:
+    """Why, in at most 512 characters; the same clues give the same words.
+
+    Args:
+        weighed: the clues.
+        risk: what they come to.
+        doubtful: whether the confidence is below one half.
+    """
+    clues, provider, impact = weighed.clues, weighed.provider, weighed.impact
     ordered = [clue for clue in clues if clue.provider is None and clue.kind != "base"]
     for_it = [clue.says for clue in ordered if clue.weight > 0 and clue.where != "path"]
     against = [clue for clue in ordered if clue.weight < 0]
@@ -68,10 +74,10 @@ def reason(weighed: Weighed) -> str:
     where = f" in {_article(place.kind)}" if place is not None else ""
     if provider is not None and impact == "public" and risk == RISK_LOW:
         return f"{subject}{where}: public by design, it opens nothing by itself."
-    if weighed.confidence < 0.5 and risk == RISK_LOW:
+    if doubtful and risk == RISK_LOW:
         return _unlikely(subject, where, for_it, against)[:MAX_REASON]
     text = f"{subject}{where}"
-    if weighed.confidence < 0.5:
+    if doubtful:
         text += ", in doubt"
     sound = provider is not None and not any(clue.where == "check" for clue in against)
     if for_it:

@@ -11,6 +11,7 @@ from runtime.config import Key, Settings
 if TYPE_CHECKING:
     import grpc
 
+    from runtime.schedules import Scheduler
     from runtime.server import Service
 
 
@@ -41,15 +42,17 @@ def build(settings: OrchestratorSettings) -> Service:
     """Wires the service; nothing listens yet."""
     import os
     import socket
+    import uuid
 
-    from orchestrator import activity, tables
+    from orchestrator import activity, housekeeping, tables
     from orchestrator.intake import Intake
     from orchestrator.outbox import Outbox
     from orchestrator.relay import Legs
-    from orchestrator.run import Runner
+    from orchestrator.run import RUN, Runner
     from orchestrator.service import ReportService
     from orchestrator.service_credentials import CredentialService
     from orchestrator.service_decisions import SETTLE, DecisionService, settle_due
+    from orchestrator.service_queue import QueueService
     from orchestrator.submitting import Submissions
     from orchestrator.watching import Watches
     from runtime import transport as transports
@@ -57,11 +60,16 @@ def build(settings: OrchestratorSettings) -> Service:
     from runtime.consumers import Consumer
     from runtime.database import Database
     from runtime.jobs import Queue
+    from runtime.schedules import Scheduler
     from runtime.server import Service
+    from runtime.transport.delivery import Policy
     from runtime.worker import Kind, Worker, transaction
     from winnow.audit.v1.audit_service_pb2_grpc import AuditServiceStub
     from winnow.ingest.v1.ingest_service_pb2_grpc import IngestServiceStub
     from winnow.moderate.v1.moderate_service_pb2_grpc import ModerateServiceStub
+    from winnow.queue.v1 import queue_service_pb2
+    from winnow.queue.v1 import queue_service_pb2_grpc as queue_rpc
+    from winnow.queue.v1.job_pb2 import Job
     from winnow.report.v1 import (
         credential_service_pb2,
         decision_service_pb2,
@@ -71,7 +79,10 @@ def build(settings: OrchestratorSettings) -> Service:
     from winnow.report.v1 import decision_service_pb2_grpc as decision_rpc
     from winnow.report.v1 import report_service_pb2_grpc as report_rpc
 
-    database = Database(settings.database_url.get_secret_value(), connections=8)
+    database_url = settings.database_url.get_secret_value()
+    database = Database(database_url, connections=8)
+    # Heartbeats must not queue behind bulk writes.
+    leases = Database(database_url, connections=2)
     key = settings.sealing_key.get_secret_value()
     channels = {
         name: dial(address)
@@ -90,6 +101,7 @@ def build(settings: OrchestratorSettings) -> Service:
         (activity.GROUP,),
         database=database,
         queue=queue,
+        policy=Policy(idle_seconds=settings.lease_seconds),
     )
     counting = Consumer(activity.GROUP, database, tables.inbox, activity.count)
     outbox = Outbox(database, AuditServiceStub(channels["audit"]), transport)
@@ -103,11 +115,16 @@ def build(settings: OrchestratorSettings) -> Service:
         watches.ring,
     )
     worker = Worker(
-        database,
+        leases,
         queue,
-        [runner.kind, Kind(SETTLE, transaction(database, queue, settle_due))],
+        [
+            runner.kind,
+            Kind(SETTLE, transaction(database, queue, settle_due)),
+            *housekeeping.kinds(database, queue),
+        ],
         runner.ended,
     )
+    scheduler = Scheduler(database, tables.schedules, housekeeping.SCHEDULES, queue, worker.ring)
     intake = Intake(database, key, settings.max_report_bytes)
     reports = ReportService(
         database,
@@ -122,16 +139,26 @@ def build(settings: OrchestratorSettings) -> Service:
     credentials = CredentialService(database)
     decisions = DecisionService(database, outbox, queue)
 
+    def retried(job: Job) -> None:
+        worker.ring()
+        outbox.ring()
+        if job.kind == RUN:
+            watches.ring(uuid.UUID(job.key))
+
+    queues = QueueService(database, queue, runner.reopen, retried)
+
     def register(server: grpc.aio.Server) -> None:
         report_rpc.add_ReportServiceServicer_to_server(reports, server)
         decision_rpc.add_DecisionServiceServicer_to_server(decisions, server)
         credential_rpc.add_CredentialServiceServicer_to_server(credentials, server)
+        queue_rpc.add_QueueServiceServicer_to_server(queues, server)
 
     async def consume() -> None:
         await transport.consume(activity.GROUP, counting.handle)
 
     async def close() -> None:
         await worker.stop()
+        await leases.close()
         await transport.close()
         for channel in channels.values():
             await channel.close()
@@ -143,8 +170,9 @@ def build(settings: OrchestratorSettings) -> Service:
             report_service_pb2.DESCRIPTOR.services_by_name["ReportService"],
             credential_service_pb2.DESCRIPTOR.services_by_name["CredentialService"],
             decision_service_pb2.DESCRIPTOR.services_by_name["DecisionService"],
+            queue_service_pb2.DESCRIPTOR.services_by_name["QueueService"],
         ),
         register,
-        background=(outbox.run, worker.run, consume),
+        background=(outbox.run, worker.run, consume, scheduler.run),
         close=close,
     )

@@ -27,6 +27,7 @@ from runtime.database import Database
 from runtime.errors import WinnowError, from_rpc
 from runtime.log import get_logger
 from runtime.transport import Transport
+from runtime.transport.delivery import cancelled
 from runtime.transport.postgres import PostgresTransport
 from winnow.audit.v1.audit_service_pb2 import AppendEventsRequest
 from winnow.audit.v1.audit_service_pb2_grpc import AuditServiceStub
@@ -51,9 +52,7 @@ class Outbox:
         transport: takes events to their consumers.
     """
 
-    def __init__(
-        self, database: Database, audit: AuditServiceStub, transport: Transport | None = None
-    ) -> None:
+    def __init__(self, database: Database, audit: AuditServiceStub, transport: Transport) -> None:
         self._database = database
         self._audit: Any = audit
         self._transport = transport
@@ -79,8 +78,7 @@ class Outbox:
         """Ships until cancelled."""
         async with asyncio.TaskGroup() as legs:
             legs.create_task(self._to_audit.run())
-            if self._transport is not None:
-                legs.create_task(self._to_transport.run())
+            legs.create_task(self._to_transport.run())
 
     async def shipped(self, round_: int, seconds: float) -> bool:
         """Waits until the audit service has the events of a round (as `ring` gave it).
@@ -108,7 +106,7 @@ class Outbox:
     async def _publish(self) -> bool:
         rows = await self._database.run(store_outbox.following, "published", [], _AT_ONCE)
         crash.point("outbox.read", bool(rows))
-        if rows and self._transport is not None:
+        if rows:
             await self._transport.publish([event for _, event in rows])
             crash.point("outbox.published")
             # At once: until then another orchestrator would publish them too.
@@ -153,13 +151,11 @@ class _Leg:
         return self._begun + 1
 
     async def run(self) -> None:
-        while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._bell.wait(), _POLL_SECONDS)
+        while not cancelled():
+            await _wait(self._bell, _POLL_SECONDS)
             # A report's events come in quick succession: they travel together,
             # and out of the way of the report itself, unless somebody waits.
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._urgent.wait(), self._gather_seconds)
+            await _wait(self._urgent, self._gather_seconds)
             self._bell.clear()
             self._urgent.clear()
             self._begun += 1
@@ -184,3 +180,9 @@ class _Leg:
         except TimeoutError:
             return False
         return True
+
+
+async def _wait(bell: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await bell.wait()

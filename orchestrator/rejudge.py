@@ -8,7 +8,7 @@ cascade's newest stored verdict, byte for byte.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import grpc
@@ -112,10 +112,11 @@ class Rejudger:
                 made = await self._judge(asked.header(moment), ones)
                 changed = _compare(asked, ones, made, answer)
                 if asked.applies and changed:
-                    added = VerdictBatch(verdicts=changed, inputs={**made.inputs, _AS_OF: moment})
-                    await self._database.run(self._add, report_id, tenant, added)
+                    inputs = dict(made.inputs)
+                    await self._database.run(self._add, report_id, tenant, changed, inputs, moment)
                     crash.point("rejudge.page")
-        await self._database.run(self._conclude, asked, tenant, answer)
+        report = await self._database.run(store.get, report_id, tenant)
+        answer.summary.CopyFrom(report.summary)
         return answer
 
     async def _judge(self, header: ModerateHeader, page: Sequence[Judged]) -> VerdictBatch:
@@ -132,25 +133,25 @@ class Rejudger:
         return verdicts
 
     @staticmethod
-    def _add(connection: Connection, report_id: uuid.UUID, tenant: str, made: VerdictBatch) -> None:
-        at = settle(connection, tenant)
-        store_decisions.add_verdicts(connection, report_id, tenant, made, at)
-
-    @staticmethod
-    def _conclude(
-        connection: Connection, asked: Rejudging, tenant: str, answer: RejudgeReportResponse
+    def _add(
+        connection: Connection,
+        report_id: uuid.UUID,
+        tenant: str,
+        changed: Sequence[Verdict],
+        inputs: Mapping[str, str],
+        moment: str,
     ) -> None:
-        report_id = uuid.UUID(asked.report.report_id)
+        """Adds a page's verdicts, and the event that tells of them."""
+        at = settle(connection, tenant)
+        added = VerdictBatch(verdicts=changed, inputs={**inputs, _AS_OF: moment})
+        store_decisions.add_verdicts(connection, report_id, tenant, added, at)
         summary = store.get(connection, report_id, tenant).summary
-        answer.summary.CopyFrom(summary)
-        if not (asked.applies and answer.changed):
-            return
         event = events.report_event(
             events.REPORT_REMODERATED,
             report_id,
             tenant,
-            changed=answer.changed,
-            inputs=dict(answer.inputs),
+            changed=len(changed),
+            inputs=dict(inputs),
             summary={"high": summary.high, "medium": summary.medium, "low": summary.low},
         )
         store.put_events(connection, [event])

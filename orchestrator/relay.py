@@ -48,6 +48,8 @@ from winnow.report.v1.report_progress_pb2 import ReportProgress
 UNANSWERED_BATCHES = 16
 # A parser on a slow disk, a model on a busy machine: silence this long is death.
 IDLE_SECONDS = 60.0
+# It also waits for the ingestor, and may ask a language model.
+JUDGED_SECONDS = 180.0
 _QUEUED = 8
 _GATHER_SECONDS = 0.01
 _TELL_SECONDS = 0.5
@@ -319,7 +321,7 @@ class Relay:
         last: VerdictBatch | None = None
         complete = False
         try:
-            async for response in stream:
+            async for response in idle(stream, JUDGED_SECONDS, "moderator"):
                 if response.WhichOneof("payload") == "summary":
                     complete = True
                     self.llm = response.summary.llm if response.summary.HasField("llm") else None

@@ -198,7 +198,7 @@ class Runner:
         report_id = uuid.UUID(job.key)
         report = self._fail(connection, report_id, job.tenant, error)
         if job.payload.get(KEYED):
-            store_idempotency.keep_answer(connection, report)
+            store_idempotency.keep_answer(connection, report, error)
         if job.job_id in self._local:
             self._failed[job.job_id] = report
 

@@ -208,6 +208,14 @@ def settle_due(connection: Connection, job: Job) -> None:
     settle(connection, job.tenant)
 
 
+def settle_all(connection: Connection) -> int:
+    """Settles all tenants' expired decisions; returns of how many tenants."""
+    tenants = store_decisions.overdue(connection)
+    for tenant in tenants:
+        settle(connection, tenant)
+    return len(tenants)
+
+
 def settle(connection: Connection, tenant: str) -> datetime:
     """Settles a tenant's expired decisions; first thing wherever what stands changes.
 

@@ -71,14 +71,18 @@ def claim(
         "created_at": func.now(),
         "answer": _packed(response),
     }
-    statement = insert(idempotency).values(tenant_id=tenant, key_digest=_digest(key), **values)
-    statement = statement.on_conflict_do_update(
-        index_elements=[idempotency.c.tenant_id, idempotency.c.key_digest],
-        set_=values,
-        where=idempotency.c.created_at < func.now() - KEPT,
+    statement = (
+        insert(idempotency)
+        .values(tenant_id=tenant, key_digest=_digest(key), **values)
+        .on_conflict_do_update(
+            index_elements=[idempotency.c.tenant_id, idempotency.c.key_digest],
+            set_=values,
+            where=idempotency.c.created_at < func.now() - KEPT,
+        )
+        .returning(idempotency.c.report_id)
     )
     # The row that is in the way may be swept before it is read.
-    while connection.execute(statement).rowcount == 0:
+    while connection.execute(statement).first() is None:
         if known := find(connection, tenant, key):
             return known
     return None

@@ -19,18 +19,36 @@ Way = Literal["audited", "published"]
 
 _OTHER: dict[Way, Way] = {"audited": "published", "published": "audited"}
 
-# Rows are locked in their order, or two ways that mark the same rows could each wait
-# for the other; and before they are looked at, or both could leave a row to the other.
-_GONE = {
-    way: text(
-        "WITH gone AS MATERIALIZED (SELECT seq, audited, published FROM orchestrator.outbox"  # noqa: S608 -- columns of ours
-        " WHERE seq = ANY(:seqs) ORDER BY seq FOR UPDATE),"
+
+def _marking(way: Way, which: str) -> str:
+    """SQL that marks the chosen rows as gone one way, and deletes those gone both.
+
+    Rows are locked in their order, or two ways that mark the same rows could each wait
+    for the other; and before they are looked at, or both could leave a row to the other.
+    """
+    other = _OTHER[way]
+    return (
+        "WITH gone AS MATERIALIZED (SELECT seq, event, audited, published"  # noqa: S608 -- columns of ours
+        f" FROM orchestrator.outbox WHERE {which} FOR UPDATE),"
         " both_ways AS (DELETE FROM orchestrator.outbox AS one USING gone"
-        f" WHERE one.seq = gone.seq AND gone.{other})"
-        f" UPDATE orchestrator.outbox AS one SET {way} = true FROM gone"
-        f" WHERE one.seq = gone.seq AND NOT gone.{other}"
-    ).bindparams(bindparam("seqs", type_=ARRAY(BigInteger)))
-    for way, other in _OTHER.items()
+        f" WHERE one.seq = gone.seq AND gone.{other}),"
+        f" one_way AS (UPDATE orchestrator.outbox AS one SET {way} = true FROM gone"
+        f" WHERE one.seq = gone.seq AND NOT gone.{other})"
+    )
+
+
+_MARK = {
+    way: text(f"{_marking(way, 'seq = ANY(:seqs) ORDER BY seq')} SELECT").bindparams(
+        bindparam("seqs", type_=ARRAY(BigInteger))
+    )
+    for way in _OTHER
+}
+_TAKE = {
+    way: text(
+        f"{_marking(way, f'NOT {way} ORDER BY seq LIMIT :at_most')}"  # noqa: S608 -- columns of ours
+        " SELECT event FROM gone ORDER BY seq"
+    )
+    for way in _OTHER
 }
 
 
@@ -50,31 +68,22 @@ def following(
         Rows' numbers and events.
     """
     mark(connection, way, gone)
-    return _next(connection, way, limit, locked=False)
-
-
-def take(connection: Connection, way: Way, limit: int) -> list[Envelope]:
-    """The oldest events that have not gone this way; they have when this commits."""
-    rows = _next(connection, way, limit, locked=True)
-    mark(connection, way, [seq for seq, _ in rows])
-    return [event for _, event in rows]
-
-
-def mark(connection: Connection, way: Way, gone: Sequence[int]) -> None:
-    """Writes down which rows have gone this way; those that went both are deleted."""
-    if gone:
-        connection.execute(_GONE[way], {"seqs": gone})
-
-
-def _next(
-    connection: Connection, way: Way, limit: int, *, locked: bool
-) -> list[tuple[int, Envelope]]:
     query = (
         select(outbox.c.seq, outbox.c.event)
         .where(~outbox.c[way])
         .order_by(outbox.c.seq)
         .limit(limit)
     )
-    if locked:
-        query = query.with_for_update()
     return [(seq, Envelope.FromString(event)) for seq, event in connection.execute(query)]
+
+
+def take(connection: Connection, way: Way, limit: int) -> list[Envelope]:
+    """The oldest events that have not gone this way; they have when this commits."""
+    rows = connection.execute(_TAKE[way], {"at_most": limit}).scalars()
+    return [Envelope.FromString(event) for event in rows]
+
+
+def mark(connection: Connection, way: Way, gone: Sequence[int]) -> None:
+    """Writes down which rows have gone this way; those that went both are deleted."""
+    if gone:
+        connection.execute(_MARK[way], {"seqs": gone})

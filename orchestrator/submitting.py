@@ -133,8 +133,10 @@ class Submissions:
     ) -> Report | WinnowError:
         if running is not None and (ended := await asyncio.shield(running)) is not None:
             await self._outbox.shipped(ended.round, _AUDITED_WITHIN_SECONDS)
-            return ended.failure or ended.report
-        if report.status not in states.ENDED:
+            if not (key and ended.failure):
+                return ended.failure or ended.report
+            # Told as it was kept, and so as it will be told again.
+        elif report.status not in states.ENDED:
             async with aclosing(self._watches.follow(uuid.UUID(report.report_id))) as batches:
                 async for _ in batches:
                     pass

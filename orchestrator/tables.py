@@ -219,8 +219,8 @@ idempotency = Table(
     Column("request_digest", LargeBinary, nullable=False),
     Column("report_id", UUID(as_uuid=True), nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
-    # winnow.report.v1.Report as it ended.
-    Column("answer", LargeBinary),
+    # google.protobuf.Any: a SubmitReportResponse, or the google.rpc.Status of a failure.
+    Column("answer", LargeBinary, nullable=False),
     Index("idempotency_by_report", "report_id"),
     Index("idempotency_by_age", "created_at"),
 )

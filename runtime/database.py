@@ -9,6 +9,7 @@ a connection of its own in one transaction, and turns the driver's errors into
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -28,6 +29,10 @@ _T = TypeVar("_T")
 
 STATEMENT_TIMEOUT_MS = 30_000
 LOCK_TIMEOUT_MS = 5_000
+# A process that stands still within a transaction must not hold its locks for ever.
+IDLE_IN_TRANSACTION_MS = 15_000
+# How long work waits for a connection before it is refused.
+PATIENCE_SECONDS = 10.0
 
 
 class Database:
@@ -47,13 +52,21 @@ class Database:
             hide_parameters=True,
             connect_args={
                 "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS} "
-                f"-c lock_timeout={LOCK_TIMEOUT_MS} -c timezone=UTC",
+                f"-c lock_timeout={LOCK_TIMEOUT_MS} "
+                f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_MS} "
+                "-c timezone=UTC",
                 "connect_timeout": 5,
+                # A server that is gone without a word is noticed within half a minute.
+                "keepalives_idle": 10,
+                "keepalives_interval": 5,
+                "keepalives_count": 3,
+                "tcp_user_timeout": 30_000,
                 # Statements repeat; server-side preparation pays from the second on.
                 "prepare_threshold": 2,
             },
         )
         self._threads = ThreadPoolExecutor(connections, thread_name_prefix="database")
+        self._free = asyncio.Semaphore(connections)
 
     async def run(
         self,
@@ -64,15 +77,33 @@ class Database:
         """Runs `work(connection, …)` in a thread, in one transaction.
 
         Raises:
-            WinnowError: DATABASE_UNAVAILABLE if PostgreSQL does not answer,
+            WinnowError: OVERLOADED if no connection became free in time,
+                DATABASE_UNAVAILABLE if PostgreSQL does not answer,
                 INVALID_ARGUMENT if a value is none of its own, INTERNAL if it
                 refuses otherwise (a defect of ours).
         """
+        if self._free.locked():
+            await self._wait()
+        else:
+            await self._free.acquire()
         # Events and log lines made in the thread carry the caller's request id too.
         caller = copy_context()
-        return await asyncio.get_running_loop().run_in_executor(
-            self._threads, caller.run, lambda: self._do(work, *args, **kwargs)
-        )
+        loop = asyncio.get_running_loop()
+        running = self._threads.submit(caller.run, lambda: self._do(work, *args, **kwargs))
+        # A cancelled caller leaves its thread at work: the connection is free after that.
+        running.add_done_callback(lambda _: _in(loop, self._free.release))
+        return await asyncio.wrap_future(running)
+
+    async def _wait(self) -> None:
+        """Waits for a connection; who waits for ever helps nobody."""
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await self._free.acquire()
+        except TimeoutError:
+            _log.warning("database.overloaded", status="error")
+            raise WinnowError(
+                "OVERLOADED", "all connections to the database are busy", retry_after=2.0
+            ) from None
 
     def _do(
         self,
@@ -124,6 +155,11 @@ def copy_rows(connection: Connection, statement: str, types: list[str], rows: An
         write = copy.write_row
         for row in rows:
             write(row)
+
+
+def _in(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        loop.call_soon_threadsafe(call)
 
 
 def _sqlstate(error: Exception) -> str:

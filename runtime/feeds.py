@@ -36,8 +36,10 @@ _FIRST_PULSE_SECONDS = 1.0
 _RETRIES = 8
 _BACKOFF_SECONDS = 0.1
 _BACKOFF_MOST_SECONDS = 2.0
-# Commits of one run that come within this time are read together.
+# What comes of one run within this time is read together …
 _GATHER_SECONDS = 0.02
+# … and wakes its readers together: thousands of them may wait.
+_REST_SECONDS = 0.05
 
 
 class Feeds(Generic[K, T]):
@@ -160,6 +162,8 @@ class _Page(Generic[T]):
         self._ended = False
         self._failure: WinnowError | None = None
         self._changed = asyncio.Event()
+        self._waking: asyncio.TimerHandle | None = None
+        self._woken = 0.0
 
     @property
     def full(self) -> bool:
@@ -174,6 +178,14 @@ class _Page(Generic[T]):
         self._wake()
 
     def _wake(self) -> None:
+        """Wakes all who wait, once for what comes in quick succession."""
+        if self._waking is None:
+            when = self._woken + _REST_SECONDS
+            self._waking = asyncio.get_running_loop().call_at(when, self._wake_now)
+
+    def _wake_now(self) -> None:
+        self._waking = None
+        self._woken = asyncio.get_running_loop().time()
         self._changed.set()
         self._changed = asyncio.Event()
 

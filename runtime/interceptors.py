@@ -1,7 +1,8 @@
 """What happens around every RPC, in one place and one order.
 
 1. context: request id and tenant from metadata, into context variables and logs;
-2. deadline: what the caller has left bounds a unary handler;
+2. limits: calls at once, watchers aside; what the caller has left, or a minute, bounds
+   a unary handler; silence bounds a stream of requests;
 3. validation: protovalidate rules of headers and unary requests;
 4. the handler;
 5. errors: `WinnowError` to a rich status; anything else is a defect and becomes
@@ -15,8 +16,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from typing import Any, NoReturn
 
 import grpc
@@ -29,9 +30,15 @@ from runtime import context
 from runtime.clock import uuid7
 from runtime.errors import WinnowError, to_status
 from runtime.log import get_logger
+from runtime.streams import idle
 
 _log = get_logger()
 _Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Any]]
+
+# What a unary call may take whose caller sets no deadline.
+UNARY_SECONDS = 60.0
+# A caller may wait for a peer of its own while it streams to us.
+IDLE_SECONDS = 180.0
 
 # Infrastructure calls are frequent and dull.
 _QUIET = ("/grpc.health.", "/grpc.reflection.")
@@ -57,8 +64,36 @@ def validate(message: Message) -> None:
         ) from None
 
 
+class _Places:
+    """Bounds the calls that are worked on at once; whoever comes too late is told so."""
+
+    def __init__(self, number: int) -> None:
+        self._free = number
+
+    @contextmanager
+    def taken(self, method: str) -> Iterator[None]:
+        # Who only watches, or asks how we are, takes nobody's place.
+        if method.startswith(_QUIET) or "/Watch" in method:
+            yield
+            return
+        if self._free == 0:
+            raise WinnowError("OVERLOADED", "too many calls at once", retry_after=1.0)
+        self._free -= 1
+        try:
+            yield
+        finally:
+            self._free += 1
+
+
 class ServiceInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps every handler of a server; see the module's text for the order."""
+    """Wraps every handler of a server; see the module's text for the order.
+
+    Args:
+        at_once: calls that are worked on at a time.
+    """
+
+    def __init__(self, at_once: int) -> None:
+        self._places = _Places(at_once)
 
     async def intercept_service(
         self, continuation: _Continuation, details: grpc.HandlerCallDetails
@@ -69,7 +104,7 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
         method: str = details.method
         if handler.response_streaming:
             inner = handler.stream_stream or handler.unary_stream
-            wrapped = _streaming(method, inner, handler.request_streaming)
+            wrapped = _streaming(method, inner, handler.request_streaming, self._places)
             make = (
                 grpc.stream_stream_rpc_method_handler
                 if handler.request_streaming
@@ -77,7 +112,7 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
             )
         else:
             inner = handler.stream_unary or handler.unary_unary
-            wrapped = _unary(method, inner, handler.request_streaming)
+            wrapped = _unary(method, inner, handler.request_streaming, self._places)
             make = (
                 grpc.stream_unary_rpc_method_handler
                 if handler.request_streaming
@@ -153,21 +188,26 @@ def _decoded(message: Any) -> Any:
 
 
 async def _each_decoded(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    async for request in requests:
+    async for request in idle(requests, IDLE_SECONDS, "caller"):
         yield _decoded(request)
 
 
-def _unary(method: str, inner: Callable[..., Any], streamed: bool) -> Callable[..., Any]:
+def _unary(
+    method: str, inner: Callable[..., Any], streamed: bool, places: _Places
+) -> Callable[..., Any]:
     async def handle(request: Any, servicer_context: Any) -> Any:
         scope = _Scope(method, servicer_context)
         try:
             scope.enter()
+            remaining = scope.remaining()
             if streamed:
                 request = _each_decoded(request)
             else:
                 validate(_decoded(request))
-            async with asyncio.timeout(scope.remaining()) as limit:
-                response = await inner(request, servicer_context)
+                remaining = UNARY_SECONDS if remaining is None else remaining
+            with places.taken(method):
+                async with asyncio.timeout(remaining) as limit:
+                    response = await inner(request, servicer_context)
         except TimeoutError as error:
             if not limit.expired():
                 await scope.fail(error)
@@ -182,22 +222,25 @@ def _unary(method: str, inner: Callable[..., Any], streamed: bool) -> Callable[.
     return handle
 
 
-def _streaming(method: str, inner: Callable[..., Any], streamed: bool) -> Callable[..., Any]:
+def _streaming(
+    method: str, inner: Callable[..., Any], streamed: bool, places: _Places
+) -> Callable[..., Any]:
     async def handle(request: Any, servicer_context: Any) -> AsyncIterator[Any]:
         scope = _Scope(method, servicer_context)
         try:
             scope.enter()
-            if streamed:
-                request = _each_decoded(request)
-            else:
+            if not streamed:
                 validate(_decoded(request))
-            result = inner(request, servicer_context)
-            if hasattr(result, "__aiter__"):
-                async with aclosing(result) as items:
-                    async for item in items:
-                        yield item
-            else:
-                await result
+            elif not method.startswith(_QUIET):
+                request = _each_decoded(request)
+            with places.taken(method):
+                result = inner(request, servicer_context)
+                if hasattr(result, "__aiter__"):
+                    async with aclosing(result) as items:
+                        async for item in items:
+                            yield item
+                else:
+                    await result
         except grpc.aio.AbortError:
             raise
         except Exception as error:  # noqa: BLE001 -- the one place that maps all errors

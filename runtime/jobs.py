@@ -50,8 +50,10 @@ RUNNING = pb.JobState.JOB_STATE_RUNNING
 DEAD = pb.JobState.JOB_STATE_DEAD
 
 LEASE_SECONDS = 10.0
-# With the worker's back-off nearly four minutes of trying: longer than a restart of anything.
-MAX_FAILURES = 20
+# With the worker's back-off some eight minutes of trying: longer than a restart of anything.
+MAX_FAILURES = 50
+# A death counts for several: what kills its workers must not do so fifty times.
+DEATH_COUNTS = 3
 
 
 def jobs_table(metadata: MetaData) -> Table:
@@ -76,7 +78,7 @@ def jobs_table(metadata: MetaData) -> Table:
         Column("error_reason", Text, nullable=False, server_default=""),
         Column("error_message", Text, nullable=False, server_default=""),
         UniqueConstraint("kind", "key"),
-        Index("jobs_due", "kind", "due_at", postgresql_where=text("state <> 3")),
+        Index("jobs_due", "kind", "due_at", "job_id", postgresql_where=text("state <> 3")),
         Index("jobs_dead", text("job_id DESC"), postgresql_where=text("state = 3")),
     )
 
@@ -124,7 +126,7 @@ class Queue:
             " ORDER BY job.due_at, job.job_id LIMIT wanted.at_most"
             " FOR UPDATE SKIP LOCKED) AS one)"
             f" UPDATE {table.fullname} AS job SET state = {RUNNING}, attempt = job.attempt + 1,"
-            f" failures = job.failures + (job.state = {RUNNING})::int,"
+            f" failures = job.failures + {DEATH_COUNTS} * (job.state = {RUNNING})::int,"
             " worker = :worker, due_at = now() + :lease"
             " FROM due WHERE job.job_id = due.job_id RETURNING job.*"
         ).bindparams(

@@ -36,6 +36,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 
+from runtime import crash
 from runtime.config import ConfigError
 from runtime.context import DEFAULT_TENANT
 from runtime.database import Database
@@ -198,6 +199,7 @@ def fire(connection: Connection, table: Table, queue: Queue) -> int:
         ]
         count += queue.put_many(connection, row.kind, jobs)
         connection.execute(update(table).where(table.c.name == row.name).values(next_at=next_at))
+    crash.point("schedule.firing", count > 0)
     return count
 
 

@@ -22,7 +22,9 @@ from runtime.log import get_logger
 
 _log = get_logger()
 
-MAX_CONCURRENT_RPCS = 256
+# Calls that are worked on at a time, and all that may be open, watchers among them.
+CALLS_AT_ONCE = 512
+MAX_CONCURRENT_RPCS = 12_000
 
 
 class Service:
@@ -58,7 +60,7 @@ class Service:
     async def start(self) -> None:
         """Listens, and says SERVING."""
         self._server = grpc.aio.server(
-            interceptors=[ServiceInterceptor()],
+            interceptors=[ServiceInterceptor(CALLS_AT_ONCE)],
             options=[*OPTIONS, ("grpc.so_reuseport", 0)],
             maximum_concurrent_rpcs=MAX_CONCURRENT_RPCS,
         )

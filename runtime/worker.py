@@ -23,7 +23,8 @@ from runtime.log import get_logger
 
 _log = get_logger()
 
-_POLL_SECONDS = 1.0
+# A retry is found by this: no worker has an advantage, least of all the one that failed.
+_POLL_SECONDS = 0.5
 _BACKOFF_SECONDS = 0.25
 _BACKOFF_MOST_SECONDS = 15.0
 
@@ -235,7 +236,6 @@ class Worker:
         else:
             crash.point("job.again")
             _log.warning("job.retry", status="retrying", kind=job.kind, reason=error.reason)
-            asyncio.get_running_loop().call_later(delay, self._bell.set)
 
     def _write_off(self, connection: Connection, job: Job, error: WinnowError) -> bool:
         """Lets the kind write a failure down; whether it has."""

@@ -45,6 +45,12 @@ def commands() -> dict[str, Any]:
     return dict(group.commands)
 
 
+def options_of(command: Any) -> set[str]:
+    """The options of a command, and of the commands that it groups."""
+    own = {option for parameter in command.params for option in parameter.opts}
+    return own.union(*map(options_of, getattr(command, "commands", {}).values()))
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_linked_file_exists(document: Path) -> None:
     linked = [link for link in _LINK.findall(document.read_text()) if "://" not in link]
@@ -76,7 +82,7 @@ def test_every_command_exists_with_its_options(document: Path) -> None:
         if name == "is":  # the ready line
             continue
         assert name in known, f"winnow {name}"
-        options = {option for parameter in known[name].params for option in parameter.opts}
+        options = options_of(known[name])
         used = set(re.findall(r"(?<=\s)--[a-z-]+", rest))
         assert used <= options, f"winnow {name}"
 

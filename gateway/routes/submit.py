@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from typing import Any, NamedTuple
 
 from fastapi import APIRouter, Request, Response
 from starlette.exceptions import HTTPException
@@ -13,15 +14,19 @@ from gateway import answers, docs
 from gateway.backends import ORCHESTRATOR, backends, calling
 from gateway.encoding import gunzip
 from gateway.envelope import Body
-from gateway.query import unknown
+from gateway.query import enum_numbers, unknown
 from gateway.translate import to_json
+from runtime import crash
 from runtime.channels import PeerStatus, call
 from runtime.errors import WinnowError
+from winnow.report.v1.report_pb2 import ReportStatus
 from winnow.report.v1.report_service_pb2 import (
+    DuplicateHandling,
     ReportDeclaration,
     SubmitReportEnd,
     SubmitReportHeader,
     SubmitReportRequest,
+    SubmitReportResponse,
 )
 
 router = APIRouter()
@@ -38,7 +43,8 @@ MEDIA_TYPES = (
 )
 _OWN = ("scanner_type", "report_format")
 _SOURCE = ("repository", "ref", "commit", "image")
-PARAMETERS = (*_OWN, *_SOURCE, "label", "envelope")
+PARAMETERS = (*_OWN, *_SOURCE, "label", "envelope", "duplicates")
+_DUPLICATES = enum_numbers(DuplicateHandling.DESCRIPTOR)
 
 # Messages of this size: fewer cost less, and each stays far below gRPC's 4 MiB.
 _CHUNK = 1 << 18
@@ -49,8 +55,15 @@ _MAX_CHUNK = 1 << 20
 async def submit_report(request: Request) -> Response:
     limit = request.app.state.settings.max_report_bytes
     _check_headers(request, limit)
-    declared = _declaration(request)
-    wait = not _responds_async(request)
+    preferred = _Preferences.of(request)
+    header = SubmitReportHeader(
+        declaration=_declaration(request),
+        wait=preferred.waits,
+        request_id=_idempotency_key(request),
+        duplicates=_duplicates(request),
+    )
+    if preferred.wait is not None:
+        header.wait_at_most.FromSeconds(preferred.wait)
     body = Body(_bounded(request, limit), raw=_is_raw(request))
     timeout = request.app.state.settings.request_timeout
     started = time.monotonic()
@@ -62,11 +75,12 @@ async def submit_report(request: Request) -> Response:
             "DEADLINE_EXCEEDED", f"the body did not come within {timeout:g} seconds"
         ) from None
     timeout -= time.monotonic() - started
-    upload = _Upload(body, declared, wait=wait)
+    upload = _Upload(body, header)
     submission = backends(request).reports.SubmitReport(upload.messages(), **call(timeout))
     try:
         with calling(ORCHESTRATOR, PeerStatus(submission)):
-            report = (await submission).report
+            submitted = await submission
+        crash.point("gateway.accepted")
     except asyncio.CancelledError:
         # A request stream that raises cancels its call; the reason is the upload's.
         if upload.failure is not None:
@@ -74,25 +88,68 @@ async def submit_report(request: Request) -> Response:
         raise
     finally:
         submission.cancel()
-    request.state.report_id = report.report_id
+    request.state.report_id = submitted.report.report_id
+    return _answer(submitted, preferred)
+
+
+class _Preferences(NamedTuple):
+    """What the caller prefers (RFC 7240), as far as it is known and well formed.
+
+    Args:
+        at_once: `respond-async`: an answer as soon as the report is durable.
+        wait: `wait`: seconds after which an answer is wanted, ended or not.
+    """
+
+    at_once: bool
+    wait: int | None
+
+    @classmethod
+    def of(cls, request: Request) -> _Preferences:
+        found: dict[str, str] = {}
+        for preference in ",".join(request.headers.getlist("prefer")).split(","):
+            name, _, value = preference.partition(";")[0].partition("=")
+            # Of a preference that is given twice the first counts.
+            found.setdefault(name.strip().lower(), value.strip().strip('"'))
+        seconds = found.get("wait", "")
+        waits = seconds.isascii() and seconds.isdigit()
+        # More than a call may last is as good as any time.
+        return cls("respond-async" in found, int(seconds[:9]) if waits else None)
+
+    @property
+    def waits(self) -> bool:
+        """Whether the report's end is waited for, be it for a while."""
+        return bool(self.wait) if self.at_once else self.wait != 0
+
+    def applied(self, *, ended: bool) -> dict[str, str]:
+        """The header that tells which of them were honoured."""
+        honoured = ["respond-async"] if self.at_once and not ended else []
+        honoured += [] if self.wait is None else [f"wait={self.wait}"]
+        return {"Preference-Applied": ", ".join(honoured)} if honoured else {}
+
+
+def _answer(submitted: SubmitReportResponse, preferred: _Preferences) -> Response:
+    report = submitted.report
     location = f"/reports/{report.report_id}"
     values = to_json(report)
-    if wait:
-        answer = {
-            "report_id": report.report_id,
-            "status": values["status"],
-            "scanner_type": report.scanner_type,
-            "summary": to_json(report.summary),
-            "records": to_json(report.records),
-        }
-        return answers.json(answer, 201, {"Location": location})
-    answer = {
-        "report_id": report.report_id,
-        "status": values["status"],
-        "events_url": f"{location}/events/stream",
-    }
-    headers = {"Location": location, "Preference-Applied": "respond-async"}
-    return answers.json(answer, 202, headers)
+    done = report.status == ReportStatus.REPORT_STATUS_DONE
+    # Who did not wait hears again what was said first, however far the report is now.
+    ended = done and (preferred.waits or submitted.reused)
+    answer: dict[str, Any] = {"report_id": report.report_id, "status": values["status"]}
+    if ended:
+        answer |= {name: values[name] for name in ("scanner_type", "summary", "records")}
+    else:
+        answer["events_url"] = f"{location}/events/stream"
+        if not (preferred.waits or submitted.reused):
+            answer["status"] = "created"
+    if report.duplicate_of:
+        answer["duplicate_of"] = report.duplicate_of
+    if submitted.reused:
+        answer["reused"] = True
+    headers = {"Location": location, **preferred.applied(ended=ended)}
+    if submitted.replayed:
+        headers["Idempotent-Replayed"] = "true"
+    status = 202 if not ended else 200 if submitted.reused else 201
+    return answers.json(answer, status, headers)
 
 
 class _Upload:
@@ -102,21 +159,20 @@ class _Upload:
     the client's leaving above all, cancels the call instead.
     """
 
-    def __init__(self, body: Body, declared: ReportDeclaration, *, wait: bool) -> None:
+    def __init__(self, body: Body, header: SubmitReportHeader) -> None:
         self.failure: Exception | None = None
         self._body = body
-        self._declared = declared
-        self._wait = wait
+        self._header = header
 
     async def messages(self) -> AsyncIterator[SubmitReportRequest]:
         try:
-            self._declared.MergeFrom(self._body.declaration)
-            header = SubmitReportHeader(declaration=self._declared, wait=self._wait)
-            yield SubmitReportRequest(header=header)
+            self._header.declaration.MergeFrom(self._body.declaration)
+            yield SubmitReportRequest(header=self._header)
             size = 0
             async for chunk in _batched(self._body):
                 size += len(chunk)
                 yield SubmitReportRequest(chunk=chunk)
+                crash.point("gateway.body")
             end = SubmitReportEnd(declaration=self._body.declaration, size_bytes=size)
             yield SubmitReportRequest(end=end)
         except Exception as error:
@@ -193,7 +249,7 @@ def _declaration(request: Request) -> ReportDeclaration:
                     rule="name=value",
                 )
             declared.labels[key] = text
-        elif name != "envelope":
+        elif name not in PARAMETERS:
             raise unknown(PARAMETERS)
     return declared
 
@@ -211,7 +267,26 @@ def _is_raw(request: Request) -> bool:
     return bool(said) or "scanner_type" in request.query_params
 
 
-def _responds_async(request: Request) -> bool:
-    """RFC 7240 section 4.1."""
-    preferences = ",".join(request.headers.getlist("prefer")).lower().split(",")
-    return any(p.partition(";")[0].strip() == "respond-async" for p in preferences)
+def _idempotency_key(request: Request) -> str:
+    given = request.headers.getlist("idempotency-key")
+    # What is in it the orchestrator checks; none at all would mean there was no key.
+    if given and (len(given) > 1 or not given[0]):
+        raise WinnowError(
+            "INVALID_ARGUMENT",
+            "Idempotency-Key must be given once, with 1 to 255 visible ASCII characters",
+            field="Idempotency-Key",
+            rule="key",
+        )
+    return given[0] if given else ""
+
+
+def _duplicates(request: Request) -> DuplicateHandling.ValueType:
+    said = request.query_params.get("duplicates", "process")
+    if said not in _DUPLICATES:
+        raise WinnowError(
+            "INVALID_ARGUMENT",
+            f"query parameter duplicates must be one of: {', '.join(_DUPLICATES)}",
+            field="duplicates",
+            rule="enum",
+        )
+    return DuplicateHandling.ValueType(_DUPLICATES[said])

@@ -38,6 +38,9 @@ def _sniff(head: bytes, _name: str) -> float:
 
 def _record(found: _Row, raw: bytes) -> Record:
     rule_id, _, name = found.Searcher.partition(" ")
+    if "-----" in rule_id:
+        # The first line of a key, which must not be taken apart.
+        rule_id, name = found.Searcher, ""
     suppressed = (found.IsSuppressed or "").strip().upper() in ("YES", "TRUE")
     reason = found.SuppressJustification
     return Record(

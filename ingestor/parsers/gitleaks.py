@@ -6,6 +6,7 @@ The records of versions before 8 are in `_gitleaks_legacy`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -42,6 +43,7 @@ _BETTERLEAKS = {
 }
 _COLUMNS = {"RuleID", "File", "Secret", "Match", "StartLine"}
 _LONGEST_HEADER = 4 << 10  # bytes
+_TAGS = re.compile(r"[\w.:,/#-]+(?: [\w.:,/#-]+)*")
 # A spreadsheet would take a cell that begins so for a formula: newer versions
 # put an apostrophe before it.
 _FORMULA = ("'=", "'+", "'-", "'@", "'\t", "'\r")
@@ -145,7 +147,8 @@ def _rows(source: Source, delimiter: str) -> Iterator[Record | Rejected]:
             if cell or name in ("RuleID", "File")
         }
         if tags := cells.get("Tags"):
-            cells["Tags"] = tags.split()
+            # What is no list of words is not taken apart: that would hide a value in it.
+            cells["Tags"] = tags.split() if _TAGS.fullmatch(tags) else [tags]
         found = _DIALECT.convert(cells, source.notices)
         if isinstance(found, Rejected):
             found.at_byte = source.at_byte()

@@ -24,7 +24,7 @@ CREATE TABLE orchestrator.jobs (
     error_message text NOT NULL DEFAULT '',
     UNIQUE (kind, key)
 );
-CREATE INDEX jobs_due ON orchestrator.jobs (kind, due_at) WHERE state <> 3;
+CREATE INDEX jobs_due ON orchestrator.jobs (kind, due_at, job_id) WHERE state <> 3;
 CREATE INDEX jobs_dead ON orchestrator.jobs (job_id DESC) WHERE state = 3;
 
 CREATE TABLE orchestrator.schedules (
@@ -68,7 +68,7 @@ CREATE TABLE orchestrator.idempotency (
     request_digest bytea NOT NULL,
     report_id uuid NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
-    answer bytea,
+    answer bytea NOT NULL,
     PRIMARY KEY (tenant_id, key_digest)
 );
 CREATE INDEX idempotency_by_report ON orchestrator.idempotency (report_id);
@@ -91,7 +91,7 @@ CREATE INDEX outbox_unpublished ON orchestrator.outbox (seq) WHERE NOT published
 UPDATE orchestrator.reports SET ingested_at = updated_at WHERE status IN (2, 3, 4);
 INSERT INTO orchestrator.jobs
     (job_id, kind, key, tenant_id, request_id, payload, state, max_failures)
-    SELECT report_id, 'report.run', report_id::text, tenant_id, request_id, '{}', 1, 20
+    SELECT report_id, 'report.run', report_id::text, tenant_id, request_id, '{}', 1, 50
     FROM orchestrator.reports WHERE status NOT IN (4, 5);
 DROP INDEX orchestrator.reports_unfinished;
 """

@@ -77,9 +77,10 @@ _NOT_DECODED = ("", "PLAIN")
 _MAX_OBSERVATIONS = 6
 _PATHS = 4096
 _RULES = 4096
-_OPINIONS = 2048
+_OPINIONS = 8192
 # Confidence at which no later stage is asked.
 _SURE_REAL = 0.99
+_HALF = 0.5
 
 
 class Judged(msgspec.Struct, frozen=True, eq=False, gc=False):
@@ -105,7 +106,7 @@ class Heuristics:
     """
 
     name = "heuristics"
-    version = 2
+    version = 3
     source = VERDICT_SOURCE_HEURISTIC
 
     def __init__(self, rules: RulePack, profile: Profile) -> None:
@@ -250,7 +251,7 @@ class Heuristics:
         opinion = Opinion(
             risk=weighed.risk,
             confidence=round(confidence, 4),
-            reason=reason(weighed),
+            reason=reason(weighed, weighed.risk, confidence < _HALF),
             observations=tuple(map(_observation, weighed.clues[:_MAX_OBSERVATIONS])),
             decisive=confidence >= _SURE_REAL or confidence <= self._profile.settled,
         )

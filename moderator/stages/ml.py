@@ -13,17 +13,19 @@ from collections.abc import Mapping, Sequence
 from functools import cache, cached_property, lru_cache
 
 from moderator import model
-from moderator.features import TEXTS, Extractor
+from moderator.features import TEXTS, TOOLS, Extractor
 from moderator.reading import Reading
 from moderator.stage import Observation, Opinion, Subject
 from moderator.stages.heuristics import Heuristics, Look
-from moderator.weighing import ENCODED_KEY, Profile, Weighed, at
+from moderator.weighing import Profile, Weighed, bounded, risk_at
 from moderator.wording import reason
 from winnow.finding.v1.verdict_pb2 import VERDICT_SOURCE_ML
 
 # A family of fewer findings than this has no curve to trust.
 _SUPPORT = 100
 _MAX_OPINIONS = 2048
+_MAX_REASONS = 8192
+_HALF = 0.5
 # What a text must add, in log-odds, to be named.
 _TELLS = 0.5
 _MAX_TEXTS = 3
@@ -46,10 +48,14 @@ def family(reading: Reading, weighed: Weighed) -> str:
     """The family of findings whose calibration holds for this one."""
     if not reading.value:
         return "no value"
-    kinds = weighed.kinds
+    return _family(weighed.kinds, weighed.provider is not None)
+
+
+@lru_cache(4096)
+def _family(kinds: frozenset[str], provided: bool) -> str:
     if kinds & {"key material", "token material"}:
         return "key material"
-    if weighed.provider is not None:
+    if provided:
         return "provider"
     if "password" in kinds:
         return "password"
@@ -65,13 +71,14 @@ class Learned:
     """
 
     name = "ml"
-    version = 1
+    version = 2
     source = VERDICT_SOURCE_ML
 
     def __init__(self, first: Heuristics, profile: Profile) -> None:
         self._first = first
         self._profile = profile
         self._opinion = lru_cache(_MAX_OPINIONS)(self._compose)
+        self._reason = lru_cache(_MAX_REASONS)(reason)
 
     @cached_property
     def _content(self) -> bytes:
@@ -111,7 +118,9 @@ class Learned:
         tells = (texts / _TELLS).astype(int)
         return [
             self._opinion(
-                one, _probability(curves.get(family(reading, one)), margin), _texts(tuple(tell))
+                one,
+                _probability(curves.get(family(reading, one)), margin),
+                _texts(tuple(tell)) + _others(reading.tool, reading.others),
             )
             for reading, one, margin, tell in zip(
                 readings, weighed, margins.tolist(), tells.tolist(), strict=True
@@ -126,18 +135,16 @@ class Learned:
             return Opinion(
                 risk=weighed.risk,
                 confidence=None,
-                reason=reason(weighed),
+                reason=self._reason(weighed, weighed.risk, weighed.confidence < _HALF),
                 observations=(_NO_SUPPORT, *seen),
                 decisive=False,
             )
-        if ENCODED_KEY in weighed.ids:
-            # Its form is certain; the model has seen too few to know.
-            confidence = max(confidence, round(weighed.confidence, 4))
-        judged = at(weighed, confidence, self._profile)
+        confidence = bounded(weighed, confidence)
+        risk = risk_at(weighed, confidence, self._profile)
         return Opinion(
-            risk=judged.risk,
+            risk=risk,
             confidence=confidence,
-            reason=reason(judged),
+            reason=self._reason(weighed, risk, confidence < _HALF),
             observations=seen,
             decisive=confidence >= _SURE_REAL or confidence <= _SURE_NOT,
         )
@@ -147,7 +154,11 @@ def _probability(curve: model.Curve | None, margin: float) -> float | None:
     """In steps of a tenth of log-odds, so that like evidence gives equal opinions."""
     if curve is None or curve.count < _SUPPORT:
         return None
-    odds = round(max(min(curve.slope * margin + curve.offset, _MOST), -_MOST), 1)
+    return _logistic(round(max(min(curve.slope * margin + curve.offset, _MOST), -_MOST), 1))
+
+
+@cache
+def _logistic(odds: float) -> float:
     return round(1.0 / (1.0 + math.exp(-odds)), 4)
 
 
@@ -175,3 +186,16 @@ def _told(text: str, weight: int) -> Observation:
         weight * _TELLS,
         f"{_SAYS[text]} {speaks} {'for' if weight > 0 else 'against'} it",
     )
+
+
+@lru_cache(4096)
+def _others(tool: str, others: tuple[str, ...]) -> tuple[Observation, ...]:
+    """That other scanners saw it; only names that are known here are repeated."""
+    names = {other.partition("/")[0] for other in others} - {tool.lower()}
+    return (_agreement(tuple(filter(names.__contains__, TOOLS))),) if names else ()
+
+
+@cache  # compared by identity, and of few different scanners
+def _agreement(names: tuple[str, ...]) -> Observation:
+    who = f": {', '.join(names)}" if names else ""
+    return Observation("ml.agreement", "report", 0.0, f"another scanner reported it too{who}")

@@ -101,7 +101,7 @@ async def deliver(
 ) -> None:
     """Handles a subscription's messages until cancelled, whatever becomes of its broker."""
     failures = 0
-    while True:
+    while not cancelled():
         try:
             messages = await subscription.take()
             if messages:
@@ -111,6 +111,17 @@ async def deliver(
             _log.warning("transport.waiting", status="retrying", reason=error.reason)
             failures += 1
             await asyncio.sleep(policy.backoff(failures))
+    raise asyncio.CancelledError
+
+
+def cancelled() -> bool:
+    """Whether the current task has been told to stop.
+
+    `asyncio.wait_for` of Python 3.11, which both brokers' clients use, may swallow
+    that (python/cpython#86296).
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def _settle(

@@ -12,10 +12,9 @@ import binascii
 import contextlib
 import uuid
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, func
+from sqlalchemy import Connection
 
 from runtime.clock import uuid7
 from runtime.database import Database
@@ -67,12 +66,11 @@ class PostgresTransport:
     ) -> Sequence[Envelope]:
         events = take(connection)
         for group in self._groups:
-            rows = [self._row(event, nth) for nth, event in enumerate(events)]
-            self._queue.put_many(connection, kind(group), rows)
+            self._queue.put_many(connection, kind(group), [self._row(event) for event in events])
         return events
 
-    def _row(self, event: Envelope, nth: int) -> dict[str, Any]:
-        # Ids and due times grow, so that jobs are claimed in the order of their events.
+    def _row(self, event: Envelope) -> dict[str, Any]:
+        # Jobs that are due at once are claimed by their ids: these grow with their events.
         self._newest = max(uuid7().int, self._newest + 1)
         return {
             "job_id": uuid.UUID(int=self._newest),
@@ -80,7 +78,6 @@ class PostgresTransport:
             "tenant_id": event.tenant_id,
             "request_id": event.request_id,
             "payload": {"event": base64.b64encode(event.SerializeToString()).decode()},
-            "due_at": func.now() + timedelta(microseconds=nth),
             "max_failures": self._policy.max_deliveries,
         }
 
@@ -116,7 +113,8 @@ class _Subscription:
         jobs = await self._database.run(self._queue.claim, self._wanted)
         if not jobs:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._bell.wait(), self._poll_seconds)
+                async with asyncio.timeout(self._poll_seconds):
+                    await self._bell.wait()
         return [Message(_event(job), job.failures + 1, job) for job in jobs]
 
     async def keep(self, messages: Sequence[Message]) -> None:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import uuid
 from collections.abc import AsyncIterator
+from datetime import UTC
 
 import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import text
 
-from audit import log
+from audit import log, notes
 from audit.app import AuditSettings, build
 from runtime.clock import uuid7
 from runtime.errors import from_rpc
 from tests.harness import serving, settings
 from winnow.audit.v1 import audit_service_pb2 as pb
+from winnow.audit.v1.audit_event_pb2 import AuditEvent
 from winnow.audit.v1.audit_service_pb2_grpc import AuditServiceStub
 from winnow.event.v1.envelope_pb2 import Envelope
 
@@ -48,6 +49,12 @@ def _event(report_id: uuid.UUID, event_type: str = "REPORT_CREATED") -> Envelope
     return event
 
 
+def _leaf_hash(item: AuditEvent) -> bytes:
+    """As anyone computes it from what the service answers."""
+    recorded_at = item.recorded_at.ToDatetime(tzinfo=UTC)
+    return log.leaf_hash(log.leaf_of(log.members_of(item.event), recorded_at))
+
+
 async def test_events_are_numbered_without_holes_and_come_back_in_order(stub) -> None:
     report = uuid7()
     events = [_event(report, kind) for kind in ("REPORT_CREATED", "REPORT_DONE")]
@@ -56,7 +63,7 @@ async def test_events_are_numbered_without_holes_and_come_back_in_order(stub) ->
     listed = await stub.ListEvents(pb.ListEventsRequest(report_id=str(report)))
     assert [item.event for item in listed.events] == events
     for item in listed.events:
-        assert item.leaf_hash == log.leaf_hash(log.leaf_of(item.event))
+        assert item.leaf_hash == _leaf_hash(item)
 
 
 async def test_appending_again_changes_nothing(stub) -> None:
@@ -138,6 +145,8 @@ async def test_other_tenants_see_nothing(stub) -> None:
         lambda event: setattr(event, "tenant_id", ""),
         lambda event: setattr(event, "event_type", "x" * 513),
         lambda event: setattr(event, "event_id", "7"),
+        lambda event: setattr(event, "event_id", event.event_id.upper()),
+        lambda event: setattr(event, "ordinal", 2**53),
     ],
 )
 async def test_an_event_that_may_not_stand_in_the_log_is_refused(stub, spoil) -> None:
@@ -187,11 +196,13 @@ async def test_checkpoint_and_proofs_fit_each_other(stub) -> None:
     await stub.AppendEvents(pb.AppendEventsRequest(events=[event]))
     after = (await stub.GetCheckpoint(pb.GetCheckpointRequest())).checkpoint
     proof = await stub.GetInclusionProof(pb.GetInclusionProofRequest(event_id=event.event_id))
-    assert proof.leaf_hash == log.leaf_hash(log.leaf_of(event))
+    report_id = event.subject.removeprefix("reports/")
+    listed = await stub.ListEvents(pb.ListEventsRequest(report_id=report_id))
+    assert proof.leaf_hash == _leaf_hash(listed.events[0])
     assert proof.tree_size >= after.tree_size > before.tree_size
-    text, _, signatures = after.note.partition("\n\n")
-    signature = base64.b64decode(signatures.split(" ")[2])[4:]
-    Ed25519PublicKey.from_public_bytes(after.public_key).verify(signature, f"{text}\n".encode())
+    key = Ed25519PublicKey.from_public_bytes(after.public_key)
+    signed = notes.verify(after.note, key)
+    assert (signed.size, signed.root) == (after.tree_size, after.root_hash)
     assert log.verify_inclusion(
         proof.leaf_hash, proof.leaf_index, proof.tree_size, list(proof.hashes), proof.root_hash
     )
@@ -206,6 +217,24 @@ async def test_checkpoint_and_proofs_fit_each_other(stub) -> None:
         before.root_hash,
         after.root_hash,
     )
+
+
+async def test_proofs_hold_for_every_earlier_size(stub) -> None:
+    events = [_event(uuid7()) for _ in range(300)]
+    sequences = (await stub.AppendEvents(pb.AppendEventsRequest(events=events))).sequences
+    for event, sequence in list(zip(events, sequences, strict=True))[::37]:
+        for size in {sequence + 1, sequence + 2, sequences[-1] + 1}:
+            proof = await stub.GetInclusionProof(
+                pb.GetInclusionProofRequest(event_id=event.event_id, tree_size=size)
+            )
+            assert log.verify_inclusion(
+                proof.leaf_hash, sequence, size, list(proof.hashes), proof.root_hash
+            )
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.GetInclusionProof(
+            pb.GetInclusionProofRequest(event_id=events[-1].event_id, tree_size=sequences[-1])
+        )
+    assert from_rpc(caught.value, "audit").reason == "AUDIT_NOT_FOUND"
 
 
 async def test_watching_shows_what_was_there_and_what_comes(stub) -> None:

@@ -108,7 +108,7 @@ async def test_problem_is_shown_with_its_reason(winnow: Run, file: str) -> None:
 
 async def test_no_server_says_how_to_start_one(winnow: Run, file: str) -> None:
     for server in ("http://127.0.0.1:9", "grpc://127.0.0.1:9"):
-        result = await winnow("submit", file, "--server", server)
+        result = await winnow("submit", file, "--server", server, "--retries", "0")
         assert result.exit_code == 2
         assert "`winnow up`" in result.stderr
         assert server in result.stderr

@@ -11,7 +11,7 @@ import grpc_testing
 import pytest
 from google.rpc import status_pb2
 
-from cli.client import ClientError, Declaration, GrpcClient
+from cli.client import ClientError, Declaration, GrpcClient, Terms
 from runtime.errors import WinnowError, to_status
 from winnow.audit.v1 import audit_service_pb2
 from winnow.report.v1 import report_pb2, report_service_pb2
@@ -56,38 +56,65 @@ def test_submit_sends_header_chunks_and_end(server: Server) -> None:
     data = b"[" + b" " * 600_000 + b"]"
     sent: list[int] = []
     declared = Declaration("gitleaks", ref="main", labels={"a": "b"})
-    submitted = server.calling(server.client.submit, io.BytesIO(data), declared, sent.append)
+    terms = Terms("key-1", wait=7, reuse=True)
+    submitted = server.calling(server.client.submit, io.BytesIO(data), declared, terms, sent.append)
     _, call = server.channel.take_stream_unary(REPORTS.methods_by_name["SubmitReport"])
     call.send_initial_metadata(())
     header = call.take_request().header
     assert header.declaration.scanner_type == "gitleaks"
     assert header.declaration.source.ref == "main"
     assert dict(header.declaration.labels) == {"a": "b"}
-    assert not header.wait
+    assert (header.request_id, header.wait, header.wait_at_most.seconds) == ("key-1", True, 7)
+    assert header.duplicates == report_service_pb2.DUPLICATE_HANDLING_REUSE
     received = b""
     while (request := call.take_request()).WhichOneof("payload") == "chunk":
         received += request.chunk
     assert received == data
     assert request.end.size_bytes == len(data)
     call.requests_closed()
-    answer = report_service_pb2.SubmitReportResponse()
+    answer = report_service_pb2.SubmitReportResponse(reused=True)
     answer.report.report_id = "r1"
+    answer.report.status = report_pb2.REPORT_STATUS_DONE
     call.terminate(answer, *_ending(None))
-    assert submitted.result(5) == "r1"
+    assert submitted.result(5) == {"report_id": "r1", "status": "done", "reused": True}
     assert sum(sent) == len(data)
 
 
-def test_watch_yields_progress_as_json(server: Server) -> None:
-    watched = server.calling(lambda: list(server.client.watch("r1")))
+def test_submit_tells_whether_the_same_again_may_go_well(server: Server) -> None:
+    for error, may_pass in (
+        (WinnowError("OVERLOADED", "busy", retry_after=2.0), True),
+        (WinnowError("STREAM_CUT_SHORT", "it failed for good", report_id="r1"), False),
+        (WinnowError("IDEMPOTENCY_KEY_REUSED", "another report"), False),
+    ):
+        submitted = server.calling(
+            server.client.submit, io.BytesIO(b"[]"), Declaration(), Terms(), lambda _size: None
+        )
+        _, call = server.channel.take_stream_unary(REPORTS.methods_by_name["SubmitReport"])
+        call.send_initial_metadata(())
+        header = call.take_request().header
+        assert (header.request_id, header.wait, header.HasField("wait_at_most")) == (
+            "",
+            False,
+            False,
+        )
+        call.terminate(None, *_ending(error))
+        with pytest.raises(ClientError) as caught:
+            submitted.result(5)
+        assert (caught.value.may_pass, caught.value.after) == (may_pass, error.retry_after or 0)
+
+
+def test_watch_yields_events_as_json(server: Server) -> None:
+    watched = server.calling(lambda: list(server.client.watch("r1", 6)))
     _, request, call = server.channel.take_unary_stream(REPORTS.methods_by_name["WatchReport"])
-    assert request.report_id == "r1"
+    assert (request.report_id, request.after_ordinal) == ("r1", 6)
     call.send_initial_metadata(())
-    for status in (report_pb2.REPORT_STATUS_PROCESSING, report_pb2.REPORT_STATUS_DONE):
+    for ordinal, event_type in ((7, "REPORT_PROGRESS"), (8, "REPORT_DONE")):
         answer = report_service_pb2.WatchReportResponse()
-        answer.progress.status = status
+        answer.event.ordinal, answer.event.event_type = ordinal, event_type
         call.send_response(answer)
     call.terminate(*_ending(None))
-    assert [snapshot["status"] for snapshot in watched.result(5)] == ["processing", "done"]
+    told = [(event["ordinal"], event["event_type"]) for event in watched.result(5)]
+    assert told == [(7, "REPORT_PROGRESS"), (8, "REPORT_DONE")]
 
 
 def test_findings_follow_the_cursor(server: Server) -> None:

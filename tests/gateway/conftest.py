@@ -13,23 +13,25 @@ import pytest
 import uvicorn
 
 from gateway.app import GatewaySettings, build
+from gateway.watching import Watches
 from runtime import log
 from runtime.clock import now, uuid7
 from runtime.config import load
 from runtime.errors import WinnowError
 from runtime.server import Service
 from winnow.audit.v1 import audit_event_pb2, audit_service_pb2, audit_service_pb2_grpc
+from winnow.event.v1 import envelope_pb2
 from winnow.finding.v1 import finding_pb2, verdict_pb2
 from winnow.ingest.v1 import rejected_pb2
 from winnow.report.v1 import (
     report_finding_pb2,
     report_pb2,
-    report_progress_pb2,
     report_service_pb2,
     report_service_pb2_grpc,
 )
 
 LIMIT = 3 << 20
+_FINAL = ("REPORT_DONE", "REPORT_FAILED")
 
 
 @dataclass
@@ -68,6 +70,12 @@ class Reports(report_service_pb2_grpc.ReportServiceServicer):
         self.findings: dict[str, list[Any]] = {}
         self.uploads: list[Upload] = []
         self.requests: list[Any] = []
+        # Events by report, and the calls that watched them.
+        self.runs: dict[str, list[envelope_pb2.Envelope]] = {}
+        self.watched: list[Any] = []
+        # Of SubmitReport: what else it answers, and how often it is busy before.
+        self.told: dict[str, Any] = {}
+        self.busy = 0
 
     def add(self, findings: int, **fields: Any) -> report_pb2.Report:
         report = report_pb2.Report(
@@ -101,14 +109,15 @@ class Reports(report_service_pb2_grpc.ReportServiceServicer):
             upload.over.set()
         if upload.end is None:
             raise WinnowError("UPLOAD_INCOMPLETE", "no end")
-        if upload.data == b"busy":
+        if upload.data == b"busy" or self.busy:
+            self.busy = max(self.busy - 1, 0)
             raise WinnowError("OVERLOADED", "busy", retry_after=2.5)
         if upload.data == b"bad":
             raise WinnowError("REPORT_MALFORMED", "bad", report_id=str(uuid7()), at_byte="0")
         report = self.add(2, scanner_type="gitleaks")
         if not upload.header.wait and not report.HasField("error"):
             report.status = report_pb2.REPORT_STATUS_CREATED
-        return report_service_pb2.SubmitReportResponse(report=report)
+        return report_service_pb2.SubmitReportResponse(report=report, **self.told)
 
     def _find(self, report_id: str) -> report_pb2.Report:
         if report_id not in self.reports:
@@ -148,20 +157,52 @@ class Reports(report_service_pb2_grpc.ReportServiceServicer):
             raise WinnowError("REPORT_STATE", "it has ended", status="done")
         return report_service_pb2.CancelReportResponse(report=report)
 
+    def happened(self, report_id: str, *event_types: str) -> None:
+        """Adds events to a report's run."""
+        run = self.runs.setdefault(report_id, [])
+        for event_type in event_types:
+            event = envelope_pb2.Envelope(
+                event_id=str(uuid7()),
+                event_type=event_type,
+                subject=f"reports/{report_id}",
+                tenant_id="default",
+                severity=envelope_pb2.EVENT_SEVERITY_INFO,
+                schema=f"{event_type.lower().replace('_', '.', 1)}/1",
+                service="orchestrator",
+                ordinal=len(run) + 1,
+            )
+            event.occurred_at.FromDatetime(now())
+            progress = {
+                "status": "done" if event_type == "REPORT_DONE" else "processing",
+                "records": {"read": 2, "findings": 2, "merged": 0, "rejected": 0},
+                "judged": min(len(run), 2),
+                "judged_by": {"heuristic": min(len(run), 2)},
+                "summary": {"high": min(len(run), 2), "medium": 0, "low": 0},
+            }
+            event.payload.update({"report_id": report_id, "progress": progress})
+            if event_type == "REPORT_FAILED":
+                event.payload.update({"reason": "FORMAT_UNKNOWN"})
+            run.append(event)
+
     async def WatchReport(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        self.watched.append(request)
         report = self._find(request.report_id)
         if report.status == report_pb2.REPORT_STATUS_CREATED:
             report.status = report_pb2.REPORT_STATUS_DONE
-        for judged in (0, 1, 2):
-            progress = report_progress_pb2.ReportProgress(
-                report_id=request.report_id,
-                judged=judged,
-                status=report.status if judged == 2 else report_pb2.REPORT_STATUS_PROCESSING,
-                error=report.error if report.HasField("error") else None,
-            )
-            yield report_service_pb2.WatchReportResponse(progress=progress)
-            if report.scanner_type == "falls":
+        if request.report_id not in self.runs:
+            last = "REPORT_FAILED" if report.HasField("error") else "REPORT_DONE"
+            self.happened(request.report_id, "REPORT_CREATED", "REPORT_PROGRESS", last)
+        run, after = self.runs[request.report_id], request.after_ordinal
+        while True:
+            if report.scanner_type == "falls" and after == 1:
                 raise WinnowError("DATABASE_UNAVAILABLE", "gone")
+            if after == len(run) and after and run[-1].event_type in _FINAL:
+                return
+            if after < len(run):
+                yield report_service_pb2.WatchReportResponse(event=run[after])
+                after += 1
+            else:
+                await asyncio.sleep(0.01)
 
 
 class Audit(audit_service_pb2_grpc.AuditServiceServicer):
@@ -185,6 +226,8 @@ class Stack:
     client: httpx.AsyncClient
     reports: Reports
     orchestrator: Service
+    # Of the gateway: what it keeps of watched reports.
+    watches: Watches
 
 
 @pytest.fixture(scope="session")
@@ -212,13 +255,14 @@ async def stack() -> AsyncIterator[Stack]:
     )
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(build(settings), log_config=None, access_log=False))
+    app = build(settings)
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
     serving = asyncio.create_task(server.serve([listener]))
     while not server.started:
         await asyncio.sleep(0.01)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     async with httpx.AsyncClient(base_url=url, timeout=30) as client:
-        yield Stack(url, client, reports, orchestrator)
+        yield Stack(url, client, reports, orchestrator, app.state.watches)
     server.should_exit = True
     await serving
     await orchestrator.stop(0)

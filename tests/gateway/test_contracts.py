@@ -11,20 +11,24 @@ import httpx
 import pytest
 from google.api import annotations_pb2
 
-from gateway import query, schemas
+from gateway import event_schema, query, schemas
 from gateway.app import GatewaySettings, build
 from gateway.openapi import document
 from runtime.config import load
 from winnow.audit.v1 import audit_service_pb2
+from winnow.queue.v1 import queue_service_pb2
 from winnow.report.v1 import credential_service_pb2, decision_service_pb2, report_service_pb2
 
 ROOT = Path(__file__).resolve().parents[2]
 # What only the gateway itself can answer.
 OWN = {("GET", "/healthz"), ("GET", "/readyz")}
+# What takes other parameters than its request's fields.
+OTHERWISE = {("GET", "/reports/{report_id}"), ("GET", "/reports/{report_id}/events/stream")}
 SERVICES = (
     report_service_pb2.DESCRIPTOR.services_by_name["ReportService"],
     credential_service_pb2.DESCRIPTOR.services_by_name["CredentialService"],
     decision_service_pb2.DESCRIPTOR.services_by_name["DecisionService"],
+    queue_service_pb2.DESCRIPTOR.services_by_name["QueueService"],
     audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"],
 )
 
@@ -57,7 +61,7 @@ def test_parameters_of_reads_are_their_requests_fields() -> None:
     routes = served()
     for key, method in annotated().items():
         verb, path = key
-        if verb != "GET" or key == ("GET", "/reports/{report_id}"):
+        if verb != "GET" or key in OTHERWISE:
             continue
         in_path = set(re.findall(r"{(\w+)}", path))
         parameters = routes[key].get("parameters", [])
@@ -159,3 +163,9 @@ def test_a_schema_covers_nested_messages_and_maps() -> None:
     }
     assert "detail" not in made["ReportFinding"]["required"]
     assert "reason" in made["ReportFinding"]["required"]
+
+
+def test_committed_schema_of_events_is_fresh() -> None:
+    committed = (ROOT / "docs" / "event.schema.json").read_text("utf-8")
+    fresh = "run: python -m gateway.event_schema > docs/event.schema.json"
+    assert committed == event_schema.document(), fresh

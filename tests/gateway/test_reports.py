@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import httpx
@@ -171,32 +170,6 @@ async def test_events(client: httpx.AsyncClient, reports: Any) -> None:
     assert event["event"]["event_type"] == "REPORT_DONE"
     assert event["event"]["payload"] == {"summary": {"high": 3}, "share": 0.5}
     assert event["event"]["severity"] is None
-
-
-def parse(text: str) -> list[tuple[str, Any]]:
-    events = []
-    for block in text.strip().split("\n\n"):
-        name, data = block.split("\n")
-        events.append((name.removeprefix("event: "), json.loads(data.removeprefix("data: "))))
-    return events
-
-
-async def test_progress_as_server_sent_events(client: httpx.AsyncClient, reports: Any) -> None:
-    report = reports.add(0)
-    answer = await client.get(f"/reports/{report.report_id}/events/stream")
-    assert answer.headers["content-type"].startswith("text/event-stream")
-    events = parse(answer.text)
-    assert [name for name, _ in events] == ["progress"] * 3 + ["done"]
-    assert [data["judged"] for _, data in events] == [0, 1, 2, 2]
-    assert events[-1][1]["status"] == "done"
-
-
-async def test_progress_that_fails_says_so(client: httpx.AsyncClient, reports: Any) -> None:
-    report = reports.add(0, scanner_type="falls")
-    answer = await client.get(f"/reports/{report.report_id}/events/stream")
-    name, problem = parse(answer.text)[-1]
-    assert name == "error"
-    assert problem["reason"] == "DATABASE_UNAVAILABLE"
 
 
 async def test_health(client: httpx.AsyncClient) -> None:

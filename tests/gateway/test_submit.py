@@ -11,8 +11,31 @@ from typing import Any
 import httpx
 import pytest
 
+from winnow.report.v1 import report_pb2
+
 RAW = b'[{"RuleID": "r"}]'
 SECRET = "s3cr3t-" + "value"
+
+
+@pytest.fixture
+def told(reports: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What SubmitReport answers beside the report; for this test only."""
+    more: dict[str, Any] = {}
+    monkeypatch.setattr(reports, "told", more)
+    return more
+
+
+@pytest.fixture
+def unended(reports: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports do not end; for this test only."""
+    add = reports.add
+
+    def processing(findings: int, **fields: Any) -> Any:
+        report = add(findings, **fields)
+        report.status = report_pb2.REPORT_STATUS_PROCESSING
+        return report
+
+    monkeypatch.setattr(reports, "add", processing)
 
 
 async def test_answer_has_exactly_the_promised_members(
@@ -121,9 +144,8 @@ async def test_other_media_types_and_encodings_are_refused(
 
 
 async def test_respond_async(client: httpx.AsyncClient, reports: Any) -> None:
-    answer = await client.post(
-        "/reports", content=RAW, headers={"prefer": "foo, Respond-Async; wait=1"}
-    )
+    headers = {"prefer": "foo, Respond-Async; wait=1"}
+    answer = await client.post("/reports", content=RAW, headers=headers)
     assert answer.status_code == 202
     body = answer.json()
     assert body == {
@@ -131,7 +153,133 @@ async def test_respond_async(client: httpx.AsyncClient, reports: Any) -> None:
         "status": "created",
         "events_url": f"/reports/{body['report_id']}/events/stream",
     }
+    assert answer.headers["location"] == f"/reports/{body['report_id']}"
+    assert answer.headers["preference-applied"] == "respond-async"
     assert not reports.uploads[-1].header.wait
+
+
+@pytest.mark.parametrize(
+    ("prefer", "wait", "at_most", "applied"),
+    [
+        ("wait=7", True, 7, "wait=7"),
+        ("respond-async, wait=7", True, 7, "wait=7"),
+        ('WAIT = "7" , handling=strict', True, 7, "wait=7"),
+        ("wait=7, wait=9", True, 7, "wait=7"),
+        ("wait=99999999999999999999", True, 999_999_999, "wait=999999999"),
+        ("wait=0", False, 0, "wait=0"),
+        ("respond-async, wait=0", False, 0, "respond-async, wait=0"),
+        ("respond-async;q=1", False, None, "respond-async"),
+        # What cannot be understood is passed over (RFC 7240, section 2).
+        ("wait=soon", True, None, None),
+        ("wait=-1", True, None, None),
+        ("wait=\u0667", True, None, None),
+        ("wait", True, None, None),
+        ("return=minimal", True, None, None),
+    ],
+)
+async def test_preferences(
+    client: httpx.AsyncClient,
+    reports: Any,
+    prefer: str,
+    wait: bool,
+    at_most: int | None,
+    applied: str | None,
+) -> None:
+    answer = await client.post("/reports", content=RAW, headers={"prefer": prefer.encode()})
+    assert answer.status_code == (201 if wait else 202)
+    header = reports.uploads[-1].header
+    assert header.wait == wait
+    assert header.HasField("wait_at_most") == (at_most is not None)
+    assert header.wait_at_most.seconds == (at_most or 0)
+    assert answer.headers.get("preference-applied") == applied
+
+
+@pytest.mark.parametrize("headers", [{}, {"prefer": "wait=1"}, {"prefer": "respond-async, wait=1"}])
+async def test_a_wait_that_was_not_long_enough_is_no_failure(
+    client: httpx.AsyncClient, unended: None, headers: dict[str, str]
+) -> None:
+    answer = await client.post("/reports", content=RAW, headers=headers)
+    assert answer.status_code == 202
+    body = answer.json()
+    assert body["status"] == "processing"
+    assert body["events_url"] == f"/reports/{body['report_id']}/events/stream"
+    applied = headers.get("prefer")
+    assert answer.headers.get("preference-applied") == applied
+
+
+async def test_idempotency_key_is_handed_on(client: httpx.AsyncClient, reports: Any) -> None:
+    answer = await client.post("/reports", content=RAW, headers={"idempotency-key": "a/b!~"})
+    assert answer.status_code == 201
+    assert "idempotent-replayed" not in answer.headers
+    assert reports.uploads[-1].header.request_id == "a/b!~"
+    await client.post("/reports", content=RAW)
+    assert reports.uploads[-1].header.request_id == ""
+
+
+@pytest.mark.parametrize(
+    "headers", [[("idempotency-key", "")], [("idempotency-key", "a"), ("idempotency-key", "b")]]
+)
+async def test_a_key_that_is_none_is_refused(
+    client: httpx.AsyncClient, reports: Any, headers: list[tuple[str, str]]
+) -> None:
+    before = len(reports.uploads)
+    answer = await client.post("/reports", content=RAW, headers=headers)
+    assert answer.status_code == 400
+    assert answer.json()["field"] == "Idempotency-Key"
+    assert len(reports.uploads) == before
+
+
+@pytest.mark.parametrize(("prefer", "status"), [("", 201), ("respond-async", 202)])
+async def test_an_answer_given_again_says_so(
+    client: httpx.AsyncClient, told: dict[str, Any], prefer: str, status: int
+) -> None:
+    told["replayed"] = True
+    headers = {"idempotency-key": "k", "prefer": prefer}
+    answer = await client.post("/reports", content=RAW, headers=headers)
+    assert answer.status_code == status
+    assert answer.headers["idempotent-replayed"] == "true"
+    # The first answer to who does not wait was this one, however far the report is now.
+    assert answer.json()["status"] == ("done" if status == 201 else "created")
+
+
+async def test_duplicates(
+    client: httpx.AsyncClient,
+    reports: Any,
+    told: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = "0198c5a0-0000-7000-8000-000000000000"
+    add = reports.add
+    monkeypatch.setattr(reports, "add", lambda n, **more: add(n, duplicate_of=first, **more))
+    linked = await client.post("/reports?duplicates=process", content=RAW)
+    assert linked.status_code == 201
+    assert linked.json()["duplicate_of"] == first
+    assert "reused" not in linked.json()
+    assert reports.uploads[-1].header.duplicates == 1
+    monkeypatch.setattr(reports, "add", add)
+    told["reused"] = True
+    reused = await client.post("/reports?duplicates=reuse", content=RAW)
+    assert reused.status_code == 200
+    assert reports.uploads[-1].header.duplicates == 2
+    body = reused.json()
+    assert (body["reused"], body["status"]) == (True, "done")
+    assert "duplicate_of" not in body
+    assert set(body) >= {"summary", "records", "scanner_type"}
+    wrong = await client.post(f"/reports?duplicates={SECRET}", content=RAW)
+    assert wrong.status_code == 400
+    assert wrong.json()["field"] == "duplicates"
+    assert SECRET not in wrong.text
+
+
+@pytest.mark.parametrize("prefer", ["", "respond-async"])
+async def test_a_reused_report_that_still_runs_is_followed_like_any_other(
+    client: httpx.AsyncClient, told: dict[str, Any], unended: None, prefer: str
+) -> None:
+    told["reused"] = True
+    answer = await client.post("/reports?duplicates=reuse", content=RAW, headers={"prefer": prefer})
+    assert answer.status_code == 202
+    assert answer.json()["reused"]
+    assert "events_url" in answer.json()
 
 
 async def test_large_report_travels_in_bounded_chunks(

@@ -47,7 +47,12 @@ async def test_every_table_carries_its_tenant(database: Database) -> None:
     )
     without = await database.run(lambda connection: connection.execute(query).scalars().all())
     # Checkpoints speak of the whole log; messages and due times are the house's.
-    assert set(without) == {"audit.checkpoints", "orchestrator.inbox", "orchestrator.schedules"}
+    assert set(without) == {
+        "audit.checkpoints",
+        "audit.tiles",
+        "orchestrator.inbox",
+        "orchestrator.schedules",
+    }
 
 
 def test_there_is_one_line_of_history() -> None:

@@ -21,7 +21,7 @@ from orchestrator import declaration, events, states, store, store_findings, tab
 from orchestrator.run import RUN
 from runtime.clock import uuid7
 from runtime.errors import WinnowError, from_rpc
-from runtime.jobs import Queue
+from runtime.jobs import MAX_FAILURES, Queue
 from runtime.server import Service
 from tests.harness import serving, settings
 from tests.orchestrator.conftest import upload
@@ -258,12 +258,13 @@ async def test_a_moderator_that_breaks_off_is_asked_only_for_what_is_missing(
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runtime.worker._BACKOFF_MOST_SECONDS", 0.05)
+    monkeypatch.setattr("runtime.worker._BACKOFF_MOST_SECONDS", 0.01)
+    monkeypatch.setattr("runtime.worker._POLL_SECONDS", 0.01)
 
 
 @pytest.mark.usefixtures("impatient")
 async def test_a_peer_that_stays_broken_fails_the_report_with_its_reason(rig) -> None:
-    rig.moderator.break_after = [0] * 20
+    rig.moderator.break_after = [0] * MAX_FAILURES
     with pytest.raises(Exception, match="broken off") as caught:
         await rig.submit()
     assert "UNAVAILABLE" in str(caught.value)

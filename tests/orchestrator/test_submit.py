@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import text
 
 import orchestrator.app
+import orchestrator.run
 from runtime.channels import PeerStatus
 from runtime.database import Database
 from runtime.errors import from_rpc
@@ -29,7 +30,7 @@ from winnow.report.v1.report_service_pb2_grpc import ReportServiceStub
 GITLEAKS = load_report("gitleaks.git.json")
 EMPTY = b"[]"
 # Three chunks, of which two are stored before the end message.
-LARGE = b"[" + b" " * (5 << 19) + b"]"
+LARGE = GITLEAKS + b" " * (5 << 19)
 DONE = ReportStatus.REPORT_STATUS_DONE
 REUSE = pb.DuplicateHandling.DUPLICATE_HANDLING_REUSE
 
@@ -104,18 +105,20 @@ async def another(house: House, database_url: str, tenant: str, **more: Any) -> 
 
 
 @pytest.fixture
-async def halted(database_url: str) -> AsyncIterator[Sender]:
-    """An orchestrator that can take reports and finish none: what it needs is away."""
-    nowhere = dict.fromkeys(("ingestor_address", "moderator_address", "audit_address"), "unix:/no")
+async def halted(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Sender]:
+    """An orchestrator that takes reports and has no place to run one."""
     tenant = f"t{uuid.uuid4().hex[:12]}"
-    given = settings(orchestrator.app.OrchestratorSettings, database_url, **nowhere)
-    async with serving(orchestrator.app.build(given)) as (_, channel):
+    given = settings(orchestrator.app.OrchestratorSettings, database_url)
+    with monkeypatch.context() as patched:
+        patched.setattr(orchestrator.run, "AT_ONCE", 0)
+        service = orchestrator.app.build(given)
+    async with serving(service) as (_, channel):
         yield Sender(ReportServiceStub(channel), tenant)
 
 
 async def count(database: Database, tenant: str, table: str = "reports") -> int:
     def query(connection: Any) -> int:
-        counted = text(f"SELECT count(*) FROM orchestrator.{table} WHERE tenant_id = :tenant")  # noqa: S608
+        counted = text(f"SELECT count(*) FROM orchestrator.{table} WHERE tenant_id = :tenant")
         return int(connection.execute(counted, {"tenant": tenant}).scalar_one())
 
     return await database.run(query)
@@ -160,7 +163,7 @@ async def test_a_wait_that_is_long_enough_is_not_noticed(sender: Sender) -> None
 async def test_who_waits_is_told_of_the_end_wherever_it_comes(
     halted: Sender, house: House, database: Database
 ) -> None:
-    """The first orchestrator cannot run the report; the house's own takes it over."""
+    """One orchestrator takes the report, the house's own runs it."""
     answer = await halted.send(GITLEAKS, "moves", deadline=30)
     assert answer.report.status == DONE
     again = await halted.send(GITLEAKS, "moves", deadline=30)
@@ -200,22 +203,25 @@ async def test_a_caller_who_leaves_before_the_end_leaves_nothing(
     sender: Sender, alone: Asker, database: Database
 ) -> None:
     for delay in (0, 0.002, 0.005, 0.01):
+        sent = asyncio.Event()
 
-        async def requests(delay: float = delay) -> AsyncIterator[pb.SubmitReportRequest]:
+        async def requests(sent: asyncio.Event = sent) -> AsyncIterator[pb.SubmitReportRequest]:
             async for request in upload(LARGE, "gitleaks"):
                 if request.HasField("end"):
-                    await asyncio.sleep(delay)
-                    call.cancel()
-                    await asyncio.sleep(5)
+                    sent.set()
+                    await asyncio.sleep(60)
                 yield request
 
         call = sender._stub.SubmitReport(requests(), metadata=sender._metadata)
+        await asyncio.wait_for(sent.wait(), 10)
+        await asyncio.sleep(delay)
+        call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
     for _ in range(100):
+        await asyncio.sleep(0.02)
         if await chunks_of_nobody(database, alone.tenant) == 0:
             break
-        await asyncio.sleep(0.02)
     assert await chunks_of_nobody(database, alone.tenant) == 0
     assert await count(database, alone.tenant) == 0
 
@@ -247,9 +253,9 @@ async def test_one_key_at_two_orchestrators_is_one_report(
 
 
 async def test_a_key_outlives_the_process(
-    halted: Sender, house: House, database_url: str, database: Database
+    house: House, database_url: str, database: Database
 ) -> None:
-    tenant = dict(halted._metadata)["x-winnow-tenant"]
+    tenant = f"t{uuid.uuid4().hex[:12]}"
     async with another(house, database_url, tenant, ingestor_address="unix:/no") as first:
         report = (await first.send(GITLEAKS, "k", wait=False)).report
     async with another(house, database_url, tenant) as second:
@@ -423,7 +429,6 @@ async def test_reuse_answers_with_the_first_report(
 
 
 async def test_reuse_waits_for_a_report_that_still_runs(halted: Sender, house: House) -> None:
-    """The house's own orchestrator takes the report over from one that cannot run it."""
     first = await halted.send(GITLEAKS, wait=False)
     second = await halted.send(GITLEAKS, duplicates=REUSE, deadline=30)
     assert second.report.report_id == first.report.report_id

@@ -1,103 +1,77 @@
-"""Writes what was learned as one ONNX file: the trees, and the table beside them."""
+"""Writes what was learned as one file: the trees, and the table beside them."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+from numpy.typing import NDArray
 
-from moderator.features import SUMS
-from moderator.model import MARGIN, SEEN, TABLE, Card
-from tools.training.learn import Learned
+from moderator.model import LEAVES, Card, File
 
-_OPSET = 17
-_ML_OPSET = 3
-_IR = 8
+if TYPE_CHECKING:
+    from tools.training.learn import Learned
+
+# A split: column, threshold, and the set of the leaves to its left.
+_Split = tuple[int, float, int]
 
 
 def model_file(learned: Learned, card: Card) -> bytes:
     """The file's bytes; the same for the same arguments."""
-    width = len(card.columns) + len(SUMS) + 1
-    nodes = [
-        helper.make_node(
-            "TreeEnsembleRegressor", [SEEN], [MARGIN], domain="ai.onnx.ml", n_targets=1, **_trees(learned)
-        ),
-        helper.make_node("Identity", ["weights"], [TABLE]),
-    ]  # fmt: skip
-    graph = helper.make_graph(
-        nodes,
-        "winnow",
-        [helper.make_tensor_value_info(SEEN, TensorProto.FLOAT, ["n", width])],
-        [
-            helper.make_tensor_value_info(MARGIN, TensorProto.FLOAT, ["n", 1]),
-            helper.make_tensor_value_info(TABLE, TensorProto.FLOAT, learned.table.shape),
-        ],
-        [numpy_helper.from_array(learned.table, "weights")],
+    return packed(learned.trees.booster_.dump_model()["tree_info"], learned.table, card)
+
+
+def packed(trees: Sequence[dict[str, Any]], table: NDArray[np.float32], card: Card) -> bytes:
+    """The file of trees as LightGBM dumps them.
+
+    Raises:
+        ValueError: a tree has more leaves than the file has room for.
+    """
+    columns = np.zeros((LEAVES - 1, len(trees)), "<i4")
+    thresholds = np.full(columns.shape, np.inf, "<f4")
+    passed = np.zeros(columns.shape, "<u2")
+    leaves = np.zeros((len(trees), LEAVES), "<f4")
+    for tree, dumped in enumerate(trees):
+        splits: list[_Split] = []
+        margins: list[float] = []
+        _walk(dumped["tree_structure"], splits, margins)
+        if len(margins) > LEAVES:
+            raise ValueError(f"tree {tree} has {len(margins)} leaves; the most are {LEAVES}")
+        leaves[tree, : len(margins)] = margins
+        for place, (column, threshold, left) in enumerate(splits):
+            columns[place, tree] = column
+            thresholds[place, tree] = threshold
+            passed[place, tree] = left
+    used = thresholds.min(axis=1) < np.inf
+    file = File(
+        card=card,
+        trees=len(trees),
+        columns=columns[used].tobytes(),
+        thresholds=thresholds[used].tobytes(),
+        passed=passed[used].tobytes(),
+        leaves=leaves.tobytes(),
+        table=table.astype("<f4").tobytes(),
     )
-    model = helper.make_model(
-        graph,
-        opset_imports=[
-            helper.make_opsetid("", _OPSET),
-            helper.make_opsetid("ai.onnx.ml", _ML_OPSET),
-        ],
-        ir_version=_IR,
-        producer_name="winnow",
-    )
-    helper.set_model_props(model, {"winnow": msgspec.json.encode(card).decode()})
-    onnx.checker.check_model(model)
-    return model.SerializeToString(deterministic=True)
+    return msgspec.msgpack.encode(file)
 
 
-def _trees(learned: Learned) -> dict[str, Any]:
-    """LightGBM's trees as attributes of the ONNX operator."""
-    columns: dict[str, list[Any]] = {
-        name: []
-        for name in (
-            "nodes_treeids", "nodes_nodeids", "nodes_featureids", "nodes_modes", "nodes_values",
-            "nodes_truenodeids", "nodes_falsenodeids",
-            "target_treeids", "target_nodeids", "target_ids", "target_weights",
-        )
-    }  # fmt: skip
-
-    def node(
-        tree: int, number: int, feature: int, mode: str, value: float, yes: int, no: int
-    ) -> None:
-        for name, item in zip(columns, (tree, number, feature, mode, value, yes, no), strict=False):
-            columns[name].append(item)
-
-    for tree, dumped in enumerate(learned.trees.booster_.dump_model()["tree_info"]):
-        free = iter(range(1, 1 << 20))
-        waiting = [(0, dumped["tree_structure"])]
-        while waiting:
-            number, part = waiting.pop()
-            if "split_feature" not in part:
-                node(tree, number, 0, "LEAF", 0.0, 0, 0)
-                for name, item in zip(
-                    list(columns)[7:],
-                    (tree, number, 0, float(np.float32(part["leaf_value"]))),
-                    strict=True,
-                ):
-                    columns[name].append(item)
-                continue
-            yes, no = next(free), next(free)
-            node(
-                tree,
-                number,
-                part["split_feature"],
-                "BRANCH_LEQ",
-                _below(part["threshold"]),
-                yes,
-                no,
-            )
-            waiting += [(yes, part["left_child"]), (no, part["right_child"])]
-    return columns
+def _walk(part: dict[str, Any], splits: list[_Split], margins: list[float]) -> int:
+    """Adds a part of a tree, leaves from left to right; the set of its leaves."""
+    if "split_feature" not in part:
+        margins.append(part["leaf_value"])
+        return 1 << (len(margins) - 1)
+    left = _walk(part["left_child"], splits, margins)
+    splits.append((part["split_feature"], _below(part["threshold"]), left))
+    return left | _walk(part["right_child"], splits, margins)
 
 
 def _below(threshold: float) -> float:
     """The largest single-precision number up to `threshold`: features have single
     precision, so that comparing with it decides the same."""
     single = np.float32(threshold)
-    return float(single if single <= threshold else np.nextafter(single, np.float32(-np.inf)))
+    # As doubles: numpy would round the threshold to compare it.
+    return float(
+        single if float(single) <= threshold else np.nextafter(single, -np.float32(np.inf))
+    )

@@ -40,7 +40,7 @@ class AuditEvent(_message.Message):
 
     @_builtins.property
     def recorded_at(self) -> _timestamp_pb2.Timestamp:
-        """When it was appended."""
+        """When it was appended; part of the leaf."""
 
     def __init__(
         self,

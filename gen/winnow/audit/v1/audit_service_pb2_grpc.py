@@ -74,7 +74,8 @@ class AuditServiceServicer:
     def AppendEvents(self, request, context):
         """Appends events in the given order, all or none, and answers when they are
         durable and numbered. Idempotent by event_id: an event that is already there
-        keeps its number. Errors: EVENT_CONFLICT, DATABASE_UNAVAILABLE.
+        keeps its number. Errors: EVENT_CONFLICT, AUDIT_INCONSISTENT,
+        DATABASE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -88,7 +89,8 @@ class AuditServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetCheckpoint(self, request, context):
-        """The newest signed checkpoint, made on the spot if the log has grown.
+        """The newest signed checkpoint. Errors: AUDIT_INCONSISTENT,
+        DATABASE_UNAVAILABLE; then nothing can be appended either.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,12 +36,15 @@ class AuditServiceStub:
     AppendEvents: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.AppendEventsRequest, _audit_service_pb2.AppendEventsResponse]
     """Appends events in the given order, all or none, and answers when they are
     durable and numbered. Idempotent by event_id: an event that is already there
-    keeps its number. Errors: EVENT_CONFLICT, DATABASE_UNAVAILABLE.
+    keeps its number. Errors: EVENT_CONFLICT, AUDIT_INCONSISTENT,
+    DATABASE_UNAVAILABLE.
     """
     ListEvents: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.ListEventsRequest, _audit_service_pb2.ListEventsResponse]
     """Events, by sequence. Errors: PAGE_TOKEN_INVALID."""
     GetCheckpoint: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.GetCheckpointRequest, _audit_service_pb2.GetCheckpointResponse]
-    """The newest signed checkpoint, made on the spot if the log has grown."""
+    """The newest signed checkpoint. Errors: AUDIT_INCONSISTENT,
+    DATABASE_UNAVAILABLE; then nothing can be appended either.
+    """
     GetInclusionProof: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.GetInclusionProofRequest, _audit_service_pb2.GetInclusionProofResponse]
     """Proof that an event is in the tree of a given size (RFC 6962 section 2.1.1).
     Errors: AUDIT_NOT_FOUND.
@@ -61,12 +64,15 @@ class AuditServiceAsyncStub(AuditServiceStub):
     AppendEvents: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.AppendEventsRequest, _audit_service_pb2.AppendEventsResponse]  # type: ignore[assignment]
     """Appends events in the given order, all or none, and answers when they are
     durable and numbered. Idempotent by event_id: an event that is already there
-    keeps its number. Errors: EVENT_CONFLICT, DATABASE_UNAVAILABLE.
+    keeps its number. Errors: EVENT_CONFLICT, AUDIT_INCONSISTENT,
+    DATABASE_UNAVAILABLE.
     """
     ListEvents: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.ListEventsRequest, _audit_service_pb2.ListEventsResponse]  # type: ignore[assignment]
     """Events, by sequence. Errors: PAGE_TOKEN_INVALID."""
     GetCheckpoint: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.GetCheckpointRequest, _audit_service_pb2.GetCheckpointResponse]  # type: ignore[assignment]
-    """The newest signed checkpoint, made on the spot if the log has grown."""
+    """The newest signed checkpoint. Errors: AUDIT_INCONSISTENT,
+    DATABASE_UNAVAILABLE; then nothing can be appended either.
+    """
     GetInclusionProof: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.GetInclusionProofRequest, _audit_service_pb2.GetInclusionProofResponse]  # type: ignore[assignment]
     """Proof that an event is in the tree of a given size (RFC 6962 section 2.1.1).
     Errors: AUDIT_NOT_FOUND.
@@ -89,7 +95,8 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_audit_service_pb2.AppendEventsResponse, _abc.Awaitable[_audit_service_pb2.AppendEventsResponse]]:
         """Appends events in the given order, all or none, and answers when they are
         durable and numbered. Idempotent by event_id: an event that is already there
-        keeps its number. Errors: EVENT_CONFLICT, DATABASE_UNAVAILABLE.
+        keeps its number. Errors: EVENT_CONFLICT, AUDIT_INCONSISTENT,
+        DATABASE_UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod
@@ -106,7 +113,9 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_service_pb2.GetCheckpointRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_service_pb2.GetCheckpointResponse, _abc.Awaitable[_audit_service_pb2.GetCheckpointResponse]]:
-        """The newest signed checkpoint, made on the spot if the log has grown."""
+        """The newest signed checkpoint. Errors: AUDIT_INCONSISTENT,
+        DATABASE_UNAVAILABLE; then nothing can be appended either.
+        """
 
     @_abc_1.abstractmethod
     def GetInclusionProof(

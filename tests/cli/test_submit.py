@@ -1,0 +1,194 @@
+"""How `winnow submit` sends: keys, retries, and how long it waits."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from cli import commands
+from tests.cli.conftest import Run
+from tests.gateway.conftest import Stack
+from winnow.report.v1 import report_pb2
+
+RAW = b'[{"RuleID": "r"}]'
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    path = tmp_path / "gitleaks.json"
+    path.write_bytes(RAW)
+    return str(path)
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "_PAUSE_SECONDS", 0.01)
+
+
+@pytest.fixture
+def told(reports: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What SubmitReport answers beside the report; for this test only."""
+    more: dict[str, Any] = {}
+    monkeypatch.setattr(reports, "told", more)
+    return more
+
+
+@asynccontextmanager
+async def cutting(url: str, answers: list[int]) -> AsyncIterator[str]:
+    """A way to a server that cuts each connection after so many bytes of answer.
+
+    Args:
+        url: the server's.
+        answers: bytes, connection by connection; none is cut after the last.
+    """
+    place = urlsplit(url)
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection(place.hostname, place.port)
+        left = answers.pop(0) if answers else 1 << 30
+
+        async def up() -> None:
+            while data := await reader.read(1 << 16):
+                back.write(data)
+                await back.drain()
+
+        sending = asyncio.create_task(up())
+        while left > 0 and (data := await there.read(left)):
+            left -= len(data)
+            writer.write(data)
+            await writer.drain()
+        sending.cancel()
+        writer.close()
+        back.close()
+
+    server = await asyncio.start_server(carry, "127.0.0.1", 0)
+    async with server:
+        host, port = server.sockets[0].getsockname()
+        yield f"http://{host}:{port}"
+
+
+async def test_every_report_is_sent_under_a_key_of_its_own(
+    winnow: Run, reports: Any, file: str
+) -> None:
+    before = len(reports.uploads)
+    assert (await winnow("submit", file, file)).exit_code == 0
+    keys = [upload.header.request_id for upload in reports.uploads[before:]]
+    assert len(set(keys)) == 2
+    assert all(len(key) == 36 for key in keys)
+    assert (await winnow("submit", file, "--idempotency-key", "mine")).exit_code == 0
+    assert reports.uploads[-1].header.request_id == "mine"
+    two = await winnow("submit", file, file, "--idempotency-key", "mine")
+    assert two.exit_code == 2
+    assert "--idempotency-key is for one report" in two.stderr
+
+
+async def test_what_a_busy_server_refuses_is_sent_again_under_the_same_key(
+    winnow: Run, reports: Any, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(commands.time, "sleep", slept.append)
+    before = len(reports.uploads)
+    reports.busy = 2
+    result = await winnow("submit", file)
+    assert result.exit_code == 0
+    assert result.stderr.count("trying again") == 2
+    uploads = reports.uploads[before:]
+    assert [upload.data for upload in uploads] == [RAW] * 3
+    assert len({upload.header.request_id for upload in uploads}) == 1
+    # The server asked for 2.5 seconds, which HTTP says as 3.
+    assert [3.0 <= pause <= 4.5 for pause in slept] == [True, True]
+
+
+async def test_attempts_are_bounded(winnow: Run, reports: Any, file: str) -> None:
+    before = len(reports.uploads)
+    reports.busy = 1
+    result = await winnow("submit", file, "--retries", "0")
+    assert result.exit_code == 2
+    assert "Overloaded: busy (OVERLOADED)" in result.stderr
+    assert "trying again" not in result.stderr
+    assert len(reports.uploads) == before + 1
+
+
+@pytest.mark.parametrize("after", [0, 20])
+async def test_a_lost_answer_is_asked_for_again_under_the_same_key(
+    winnow: Run, stack: Stack, reports: Any, file: str, after: int
+) -> None:
+    before = len(reports.uploads)
+    async with cutting(stack.url, [after, after]) as url:
+        result = await winnow("submit", file, "--server", url)
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr.count("trying again") == 2
+    uploads = reports.uploads[before:]
+    assert [upload.data for upload in uploads if upload.end] == [RAW] * len(uploads)
+    assert len({upload.header.request_id for upload in uploads}) == 1
+
+
+async def test_a_refusal_is_final(winnow: Run, reports: Any, file: str) -> None:
+    before = len(reports.uploads)
+    result = await winnow("submit", file, "--scanner", "nobody")
+    assert result.exit_code == 2
+    assert len(reports.uploads) == before + 1
+
+
+async def test_async_tells_the_id_and_does_not_wait(winnow: Run, reports: Any, file: str) -> None:
+    result = await winnow("submit", file, "--async")
+    assert result.exit_code == 0
+    report_id = next(reversed(reports.reports))
+    assert result.stdout == f"{file}: created · {report_id} · winnow watch {report_id}\n"
+    assert not reports.uploads[-1].header.wait
+    answer = json.loads((await winnow("submit", file, "--async", "--format", "json")).stdout)
+    assert answer["status"] == "created"
+    assert answer["report_id"] in reports.reports
+    for more in (["--fail-on", "low"], ["--wait", "1"], ["--format", "sarif"]):
+        refused = await winnow("submit", file, "--async", *more)
+        assert refused.exit_code == 2
+        assert "--async waits for nothing" in refused.stderr
+
+
+async def test_wait_shows_what_ended_in_time(winnow: Run, reports: Any, file: str) -> None:
+    result = await winnow("submit", file, "--wait", "7")
+    assert result.exit_code == 0
+    assert "src/0.py" in result.stdout
+    header = reports.uploads[-1].header
+    assert (header.wait, header.wait_at_most.seconds) == (True, 7)
+    assert (await winnow("submit", file, "--wait", "7", "--fail-on", "high")).exit_code == 1
+
+
+async def test_a_report_that_did_not_end_in_time_is_told_and_exits_with_3(
+    winnow: Run, reports: Any, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add = reports.add
+
+    def unended(findings: int, **fields: Any) -> Any:
+        report = add(findings, **fields)
+        report.status = report_pb2.REPORT_STATUS_PROCESSING
+        return report
+
+    monkeypatch.setattr(reports, "add", unended)
+    for output in ("table", "json", "sarif"):
+        result = await winnow(
+            "submit", file, "--wait", "1", "--fail-on", "high", "--format", output
+        )
+        assert result.exit_code == 3
+        assert "src/0.py" not in result.stdout
+        if output != "sarif":
+            assert next(reversed(reports.reports)) in result.stdout
+
+
+async def test_reuse_asks_for_it_and_says_so(
+    winnow: Run, reports: Any, file: str, told: dict[str, Any]
+) -> None:
+    told["reused"] = True
+    result = await winnow("submit", file, "--reuse")
+    assert result.exit_code == 0
+    assert reports.uploads[-1].header.duplicates == 2
+    report_id = next(reversed(reports.reports))
+    assert result.stderr == f"winnow: {file}: was submitted before, as report {report_id}\n"
+    assert "src/0.py" in result.stdout

@@ -1,0 +1,259 @@
+"""Each crash point with what it takes to come by it, and one strike at one of them."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import NamedTuple
+
+import httpx
+
+from runtime import crash
+from tests.faults.checks import Complaint
+from tests.faults.house import Death, House
+from tests.faults.load import SUBMISSIONS, Round, Submission
+from tests.faults.stage import FIRST, Stage
+from winnow.finding.v1.verdict_pb2 import Verdict
+
+_REACHED_SECONDS = 60.0
+_PATIENCE_SECONDS = 60.0
+_PAUSE_SECONDS = 0.2
+
+
+class Plan(NamedTuple):
+    """How a point is come by.
+
+    Args:
+        service: the process that has it.
+        counts: which times it is come by; each is a strike of its own.
+        act: what is done besides submitting; returns what does not hold.
+    """
+
+    service: str
+    counts: tuple[int, ...] = (1,)
+    act: Callable[[House], list[Complaint]] | None = None
+
+
+def _lose_the_moderator(house: House) -> list[Complaint]:
+    """A run that fails, so that there is one to put back."""
+    house.send_away("moderator")
+    time.sleep(1.0)
+    house.bring("moderator")
+    return []
+
+
+def _make_schedules_due(house: House) -> list[Complaint]:
+    with house.connect() as connection:
+        connection.execute("UPDATE orchestrator.schedules SET next_at = now()")
+    return []
+
+
+_RULING = {"outcome": "true_positive", "scope": "finding", "reason": "seen in use", "actor": "ana"}
+
+
+def _decide(house: House) -> list[Complaint]:
+    """A decision and its event are there both or not at all, and counted."""
+    report_id = _report(house, "small")
+    _ask(house, f"/findings/{report_id}.{_ordinal(house, report_id)}/decisions", _RULING)
+    decided = _number(house, "SELECT count(*) FROM orchestrator.decisions")
+    return [
+        *_events(house, report_id, "DECISION_MADE", decided),
+        *_summary(house, report_id),
+    ]
+
+
+def _rejudge(house: House) -> list[Complaint]:
+    """As if an older build had judged: each finding is judged again once, and it is told."""
+    report_id = _report(house, "keyed")
+    with house.connect() as connection:
+        rows = connection.execute(
+            "SELECT ordinal, message FROM orchestrator.verdicts WHERE report_id = %s",
+            [report_id],
+        ).fetchall()
+        for ordinal, message in rows:
+            older = Verdict.FromString(message)
+            older.reason = "as an older build put it"
+            connection.execute(
+                "UPDATE orchestrator.verdicts SET message = %s, reason = %s"
+                " WHERE report_id = %s AND ordinal = %s",
+                [older.SerializeToString(), older.reason, report_id, ordinal],
+            )
+    _ask(house, f"/reports/{report_id}/rejudge", {"mode": "apply"})
+    verdicts = f"orchestrator.verdicts WHERE report_id = '{report_id}'"
+    added = _number(house, f"SELECT count(*) FROM {verdicts}") - len(rows)
+    again = _number(house, f"SELECT count(DISTINCT ordinal) FROM {verdicts} AND revision > 0")
+    found = []
+    if again < len(rows):
+        found.append(Complaint("lost", f"{len(rows) - again} findings not judged again"))
+    if added > again:
+        found.append(Complaint("doubled", f"{added - again} findings judged again twice"))
+    return [
+        *found,
+        *_told(house, report_id, added),
+        *_summary(house, report_id),
+    ]
+
+
+PLANS = {
+    "intake.chunk": Plan("orchestrator"),
+    "intake.admitting": Plan("orchestrator", (1, 3)),
+    "intake.admitted": Plan("orchestrator", (1, 3)),
+    "job.claimed": Plan("orchestrator", act=_lose_the_moderator),
+    "job.again": Plan("orchestrator", act=_lose_the_moderator),
+    "writer.storing": Plan("orchestrator", (1, 6)),
+    "writer.stored": Plan("orchestrator", (1, 3, 6)),
+    "run.ingesting": Plan("orchestrator"),
+    "run.ending": Plan("orchestrator", (1, 3)),
+    "run.ended": Plan("orchestrator", (1, 3)),
+    "outbox.read": Plan("orchestrator"),
+    "outbox.audited": Plan("orchestrator"),
+    "outbox.published": Plan("orchestrator"),
+    "consumer.applied": Plan("orchestrator"),
+    "schedule.firing": Plan("orchestrator", act=_make_schedules_due),
+    "decision.deciding": Plan("orchestrator", act=_decide),
+    "decision.decided": Plan("orchestrator", act=_decide),
+    "rejudge.page": Plan("orchestrator", act=_rejudge),
+    "audit.appending": Plan("audit"),
+    "audit.appended": Plan("audit"),
+    "ingestor.batch": Plan("ingestor", (1, 4)),
+    "ingestor.summary": Plan("ingestor"),
+    "moderator.judged": Plan("moderator", (1, 4)),
+    "gateway.body": Plan("gateway"),
+    "gateway.accepted": Plan("gateway"),
+    "gateway.event": Plan("gateway"),
+}
+
+
+class Struck(NamedTuple):
+    """How a strike went.
+
+    Args:
+        point: as it was armed.
+        died: whether the process came by.
+        seconds: from its death until all was as it must be.
+        complaints: what does not hold.
+    """
+
+    point: str
+    died: bool
+    seconds: float
+    complaints: list[Complaint]
+
+
+def strikes(name: str) -> list[str]:
+    """A point's values of the environment variable."""
+    return [f"{name}:{count}" if count > 1 else name for count in PLANS[name].counts]
+
+
+def strike(stage: Stage, point: str, submissions: tuple[Submission, ...] = SUBMISSIONS) -> Struck:
+    """Arms a point, submits, lets the process die, and checks what comes of it.
+
+    Args:
+        stage: undisturbed before, and after.
+        point: as in the environment variable.
+        submissions: what is submitted.
+    """
+    house, checks = stage.house, stage.checks
+    plan = PLANS[point.partition(":")[0]]
+    house.kill(plan.service, point=point)
+    before = len(house.deaths)
+    round_ = Round(house.url, f"{point}@{time.time_ns()}", submissions)
+    acted = plan.act(house) if plan.act else []
+    round_.answers()
+    until = time.monotonic() + _REACHED_SECONDS
+    while not (died := _died(house, plan.service, before)) and time.monotonic() < until:
+        if checks.quiet(1.0):
+            break
+    complaints = [*acted, *checks.check(round_)]
+    seconds = time.monotonic() - died.at if died else 0.0
+    if not died:
+        complaints.append(Complaint("unclear", "the point was not reached"))
+        house.kill(plan.service)
+    return Struck(point, died is not None, seconds, complaints)
+
+
+def _died(house: House, service: str, before: int) -> Death | None:
+    for death in house.deaths[before:]:
+        if death.name == service and death.code == crash.EXIT_CODE:
+            return death
+    return None
+
+
+def _report(house: House, name: str) -> str:
+    """A report of the undisturbed round."""
+    with house.connect() as connection:
+        row = connection.execute(
+            "SELECT report_id::text FROM orchestrator.reports"
+            " WHERE labels->>'round' = %s AND labels->>'name' = %s",
+            [FIRST, name],
+        ).fetchone()
+    assert row is not None, f"the first round has no report {name}"
+    return str(row[0])
+
+
+def _ordinal(house: House, report_id: str) -> int:
+    """The report's first finding."""
+    return _number(
+        house, f"SELECT min(ordinal) FROM orchestrator.findings WHERE report_id = '{report_id}'"
+    )
+
+
+def _number(house: House, query: str) -> int:
+    with house.connect() as connection:
+        row = connection.execute(query).fetchone()  # type: ignore[call-overload]
+    return int(row[0]) if row else 0
+
+
+def _ask(house: House, path: str, asked: dict[str, str]) -> None:
+    """POSTs until there is an answer, as a person would."""
+    until = time.monotonic() + _PATIENCE_SECONDS
+    while time.monotonic() < until:
+        try:
+            answer = httpx.post(
+                house.url + path, json=asked, timeout=_PATIENCE_SECONDS, trust_env=False
+            )
+            if answer.status_code < 500:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(_PAUSE_SECONDS)
+
+
+def _events(house: House, report_id: str, type_: str, wanted: int) -> list[Complaint]:
+    """As many events of a type in the audit log as rows that they tell of."""
+    audited = (
+        "SELECT count(*) FROM audit.events"
+        f" WHERE subject = 'reports/{report_id}' AND event_type = '{type_}'"
+    )
+    until = time.monotonic() + _PATIENCE_SECONDS
+    while (told := _number(house, audited)) < wanted and time.monotonic() < until:
+        time.sleep(_PAUSE_SECONDS)
+    if told == wanted:
+        return []
+    kind = "lost" if told < wanted else "doubled"
+    return [Complaint(kind, f"{told} events {type_} of {wanted}")]
+
+
+def _told(house: House, report_id: str, added: int) -> list[Complaint]:
+    """The events of judgings tell of every verdict that they added."""
+    pages = httpx.get(
+        f"{house.url}/reports/{report_id}/events?page_size=1000", trust_env=False
+    ).json()["events"]
+    told = sum(
+        int(entry["event"]["payload"]["changed"])
+        for entry in pages
+        if entry["event"]["event_type"] == "REPORT_REMODERATED"
+    )
+    if told == added:
+        return []
+    return [Complaint("lost", f"events tell of {told} of {added} verdicts given again")]
+
+
+def _summary(house: House, report_id: str) -> list[Complaint]:
+    """A report's counts are those of its findings."""
+    report = httpx.get(f"{house.url}/reports/{report_id}", trust_env=False).json()
+    counted = Counter(finding["risk"] for finding in report["findings"])
+    if all(counted[risk] == count for risk, count in report["summary"].items()):
+        return []
+    return [Complaint("lost", f"counted {dict(counted)}, told {report['summary']}")]

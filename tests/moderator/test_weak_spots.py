@@ -1,0 +1,138 @@
+"""What the cascade once judged wrongly, scanner by scanner: each case was another verdict."""
+
+from __future__ import annotations
+
+import pytest
+
+from moderator.reading import read
+from moderator.stage import Subject
+from moderator.stages import stages
+from moderator.structure import CHECKS
+from tests.moderator.subjects import HEADER, drawn, finding
+from winnow.finding.v1.plain_evidence_pb2 import PlainEvidence
+from winnow.finding.v1.verdict_pb2 import RISK_HIGH, RISK_LOW, RISK_MEDIUM
+
+FIRST, SECOND = stages()
+STRONG = drawn(18)
+# With signs that templates are made of, one of them percent-encoded.
+SIGNED = f"{drawn(4)}$!{drawn(3, seed=2)}*%23{drawn(3, seed=3)}"
+REMOTE = "db1.prod.acme-corp.com:5432/app"
+SCANNERS = [
+    ("gitleaks", "generic-api-key"),
+    ("trufflehog", "URI"),
+    ("detect-secrets", "Basic Auth Credentials"),
+    ("credsweeper", "URL Credentials"),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _prepared() -> None:
+    FIRST.prepare()
+    SECOND.prepare()
+
+
+def risk(
+    value: str, line: str, path: str, scanner: tuple[str, str] = SCANNERS[0], name: str = ""
+) -> int:
+    """What heuristics and model come to."""
+    tool, rule = scanner
+    evidence = PlainEvidence(value=value, match=line, variable=name)
+    one = Subject(finding(path, rule, tool=tool), evidence, HEADER)
+    (said,) = FIRST.judge([one])
+    assert said is not None
+    if not said.decisive:
+        (said,) = SECOND.judge([one])
+        assert said is not None
+    return said.risk
+
+
+def address(password: str, host: str = REMOTE) -> str:
+    return f"postgres://svc:{password}@{host}"
+
+
+@pytest.mark.parametrize("scanner", SCANNERS)
+@pytest.mark.parametrize("password", [STRONG, SIGNED], ids=["letters", "signs"])
+@pytest.mark.parametrize(("path", "before"), [("config/settings.yml", "url: "), ("src/app.py", 'URL = "')])  # fmt: skip
+def test_a_strong_password_for_a_remote_host_is_high(
+    scanner: tuple[str, str], password: str, path: str, before: str
+) -> None:
+    url = address(password)
+    assert risk(url, before + url, path, scanner) == RISK_HIGH
+
+
+@pytest.mark.parametrize("scanner", SCANNERS)
+def test_it_is_not_on_the_local_machine_or_in_documents(scanner: tuple[str, str]) -> None:
+    local = address(STRONG, "localhost:5432/app")
+    assert risk(local, f'URL = "{local}"', "src/app.py", scanner) > RISK_HIGH
+    url = address(STRONG)
+    assert risk(url, f"run with {url}", "README.md", scanner) > RISK_HIGH
+
+
+@pytest.mark.parametrize(
+    "password",
+    ["${PW}", "$PASSWORD", "{password}", "#{pw}", "%(password)s", "%s", "%PASSWORD%", "****", "xxxx"],
+)  # fmt: skip
+def test_templates_are_still_told_from_passwords(password: str) -> None:
+    (seen, *_) = CHECKS["url_password"](address(password), 0.0)
+    assert seen == "check.template_password"
+
+
+@pytest.mark.parametrize(
+    "password", [SIGNED, "a%40b%24c%25dEf9", "p{q;r}s$t5u*v"], ids=["signs", "encoded", "brackets"]
+)
+def test_signs_in_a_password_are_no_template(password: str) -> None:
+    assert "check.template_password" not in CHECKS["url_password"](address(password), 0.0)
+
+
+@pytest.mark.parametrize("word", ["password123", "secret", "123456"])
+@pytest.mark.parametrize(
+    "path",
+    ["src/main/resources/application-prod.yml", "deploy/production/values.yaml", "config/prod.env"],
+)
+def test_a_weak_password_in_production_is_high(word: str, path: str) -> None:
+    assert risk(word, f"password: {word}", path) == RISK_HIGH
+
+
+def test_a_placeholder_in_production_is_none() -> None:
+    path = "src/main/resources/application-prod.yml"
+    assert risk("changeme", "password: changeme", path) == RISK_LOW
+
+
+@pytest.mark.parametrize("path", ["src/data/server.key", "lib/keys/dev.key", "docker/nginx.key"])
+def test_a_whole_private_key_is_never_low_outside_of_tests(path: str) -> None:
+    label = "PRIVATE" + " KEY-----"
+    lines = [drawn(64, seed=seed) for seed in range(12)]
+    key = "\n".join(["-----BEGIN " + label, "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC", *lines])
+    key += "\n-----END " + label
+    scanner = ("credsweeper", "PEM Private Key")
+    assert risk(key, key, path, scanner) <= RISK_MEDIUM
+    assert risk(key, key, f"tests/{path}", scanner) == RISK_LOW
+
+
+@pytest.mark.parametrize("scanner", [SCANNERS[0], ("kingfisher", "Django Secret Key")])
+def test_a_key_for_development_is_high_in_production_only(scanner: tuple[str, str]) -> None:
+    key = "django-insecure-" + drawn(50, "abcdefghijklmnopqrstuvwxyz0123456789(-_=+)*&^%$#@!")
+    line = f'SECRET_KEY = "{key}"'
+    for path in ("mysite/settings.py", "project/settings/base.py"):
+        assert risk(key, line, path, scanner, "SECRET_KEY") == RISK_MEDIUM
+    assert risk(key, line, "backend/settings/production.py", scanner, "SECRET_KEY") == RISK_HIGH
+
+
+@pytest.mark.parametrize("word", ["jeans", "tigger", "harbour"])
+def test_a_plain_word_for_a_password_is_seen_in_a_call(word: str) -> None:
+    line = f"define('DB_PASSWORD', '{word}');"
+    assert risk(word, line, "wp-config.php", ("detect-secrets", "Secret Keyword")) < RISK_LOW
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("define('DB_PASSWORD', 'jeans');", "DB_PASSWORD"),
+        ("DB_PASSWORD', 'jeans'", "DB_PASSWORD"),
+        ('props.setProperty("db.pass", "jeans")', "db.pass"),
+        ('["first", "second", "jeans"]', ""),
+        ("connect(user, 'jeans')", ""),
+    ],
+)
+def test_the_first_argument_names_the_second(line: str, name: str) -> None:
+    assert read(finding(), PlainEvidence(value="jeans", match=line)).name == name
