@@ -1,4 +1,5 @@
-"""Around every request: its id, its log line, and the last resort for defects.
+"""Around every request: its id, its log line, the answer's security headers, and
+the last resort for defects.
 
 Plain ASGI: the framework's own middleware base would put a task and a queue
 between each chunk of a body and its reader.
@@ -26,6 +27,15 @@ _CLIENT_GONE = 499
 _ACCEPTED = 101
 _SOCKET_DEFECT = 1011
 _QUIET = ("/healthz", "/readyz")
+
+# No answer is a page, and none may be kept: they tell where secrets stand.
+SECURITY_HEADERS = (
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+)
 
 
 class Requests:
@@ -63,6 +73,9 @@ class Requests:
             if message["type"] in ("http.response.start", "websocket.accept"):
                 given = message.get("headers", [])
                 message["headers"] = [*given, (b"x-request-id", request_id.encode())]
+            if message["type"] == "http.response.start":
+                named = {name for name, _ in message["headers"]}
+                message["headers"] += [one for one in SECURITY_HEADERS if one[0] not in named]
             await send(message)
 
         with log.bind(request_id=request_id, tenant=self._tenant):

@@ -50,7 +50,7 @@ _WHERES = ("value", "name", "path", "line", "rule", "shape", "check", "combinati
 _IMPACTS = ("account", "service", "limited", "public")
 _RULES = 4096
 _PATHS = 4096
-_ROWS = 8192
+_ROWS = 4096
 
 _FACTS = (
     *(f"sum.{where}" for where in _WHERES),

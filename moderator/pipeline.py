@@ -117,6 +117,8 @@ class Pipeline:
             if wanted and case.spent is None:
                 doubts.append(Doubt(subject, asked))
                 continue
+            if wanted:
+                case.pass_over()
             made = self._marked(asked, case.spent) if wanted else self._rendered(asked)
             result.verdicts.add(ordinal=subject.finding.ordinal).MergeFromString(made)
         return result, doubts

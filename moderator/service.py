@@ -190,5 +190,5 @@ def _count(summary: pb.ModerateSummary, batch: VerdictBatch) -> None:
 
 
 def _account(summary: pb.ModerateSummary, used: pb.LlmUsage) -> None:
-    if used.calls:
+    if used.calls or used.unanswered:
         summary.llm.CopyFrom(used)

@@ -30,6 +30,9 @@ class OrchestratorSettings(Settings):
     lease_seconds: float = Field(
         10.0, ge=1, description="seconds after which work of a silent orchestrator is taken over"
     )
+    audit_required: bool = Field(
+        False, description="accept no report while the audit log cannot be written"
+    )
     event_transport: Literal["postgres", "valkey", "nats"] = Field(
         "postgres", description="what takes events to their consumers: postgres, valkey or nats"
     )
@@ -45,6 +48,7 @@ def build(settings: OrchestratorSettings) -> Service:
     import uuid
 
     from orchestrator import activity, housekeeping, tables
+    from orchestrator.gate import AuditGate
     from orchestrator.intake import Intake
     from orchestrator.outbox import Outbox
     from orchestrator.relay import Legs
@@ -104,7 +108,9 @@ def build(settings: OrchestratorSettings) -> Service:
         policy=Policy(idle_seconds=settings.lease_seconds),
     )
     counting = Consumer(activity.GROUP, database, tables.inbox, activity.count)
-    outbox = Outbox(database, AuditServiceStub(channels["audit"]), transport)
+    audit = AuditServiceStub(channels["audit"])
+    outbox = Outbox(database, audit, transport)
+    gate = AuditGate(audit if settings.audit_required else None)
     watches = Watches(database)
     runner = Runner(
         database,
@@ -128,7 +134,7 @@ def build(settings: OrchestratorSettings) -> Service:
     intake = Intake(database, key, settings.max_report_bytes)
     reports = ReportService(
         database,
-        Submissions(database, intake, runner, worker, outbox, watches),
+        Submissions(database, intake, runner, worker, outbox, watches, gate),
         runner,
         worker,
         outbox,

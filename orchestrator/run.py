@@ -346,7 +346,7 @@ class Runner:
             summary = {"high": counts.high, "medium": counts.medium, "low": counts.low}
             # Who was asked and what it cost belongs to the record; for a resumed
             # run, of what was left.
-            asked = {"llm": {field.name: value for field, value in llm.ListFields()}} if llm else {}
+            asked = {"llm": _usage(llm)} if llm else {}
             moderated = {**summary, **asked}
             happened = [
                 events.run_event(
@@ -388,6 +388,12 @@ class Runner:
             medium=report.summary.medium,
             low=report.summary.low,
         )
+
+
+def _usage(llm: LlmUsage) -> dict[str, Any]:
+    """What asking a language model took, without what is zero."""
+    used = {field.name: value for field, value in llm.ListFields()}
+    return {**used, "unanswered": dict(llm.unanswered)} if llm.unanswered else used
 
 
 def _first(group: BaseExceptionGroup[Any]) -> BaseException:

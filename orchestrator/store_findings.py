@@ -86,7 +86,7 @@ _VERDICTS_TYPES = [
 
 # How far back other scanners are looked for: reports of the tenant, findings of a value.
 _REPORTS_BACK = 1_000
-_FINDINGS_BACK = 16
+_FINDINGS_BACK = 64
 
 
 class Filters(NamedTuple):

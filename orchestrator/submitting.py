@@ -12,6 +12,7 @@ import structlog
 from sqlalchemy import Connection
 
 from orchestrator import states, store, store_idempotency
+from orchestrator.gate import AuditGate
 from orchestrator.intake import Intake, Upload
 from orchestrator.outbox import Outbox
 from orchestrator.run import Ended, Runner
@@ -47,6 +48,7 @@ class Submissions:
         worker: does them.
         outbox: has their events shipped before the answer.
         watches: tells of the end of what runs elsewhere.
+        gate: says whether anything is accepted now.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Submissions:
         worker: Worker,
         outbox: Outbox,
         watches: Watches,
+        gate: AuditGate,
     ) -> None:
         self._database = database
         self._intake = intake
@@ -64,6 +67,7 @@ class Submissions:
         self._worker = worker
         self._outbox = outbox
         self._watches = watches
+        self._gate = gate
 
     async def take(
         self, requests: AsyncIterator[SubmitReportRequest], remaining: Callable[[], float | None]
@@ -75,9 +79,10 @@ class Submissions:
             remaining: seconds that the call may still last; None: for ever.
 
         Raises:
-            WinnowError: what `Intake.receive` and `Upload.create` raise; why the report
+            WinnowError: AUDIT_UNAVAILABLE; what `Intake.receive` and `Upload.create` raise; why the report
                 failed, with its `report_id`.
         """
+        await self._gate.check()
         upload = await self._intake.receive(requests)
         # What arrived whole goes on, whether or not the caller stays to see it.
         report, running = await asyncio.shield(asyncio.create_task(self._admit(upload)))

@@ -11,8 +11,8 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator, MutableMapping
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO
 
 import structlog
 
@@ -59,6 +59,21 @@ def _redact(_logger: Any, _method: str, event: _Event) -> _Event:
     return {key: _clean(value) for key, value in event.items()}
 
 
+class _Steady:
+    """A stream that takes what it can: a full disk under the log must not end the work."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+
 def configure(service: str, level: str = "INFO") -> None:
     """Sends all logs of this process to stdout as JSON lines.
 
@@ -83,7 +98,7 @@ def configure(service: str, level: str = "INFO") -> None:
     structlog.configure(
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stdout),
+        logger_factory=structlog.WriteLoggerFactory(file=_Steady(sys.stdout)),  # type: ignore[arg-type]
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(sys.stdout)

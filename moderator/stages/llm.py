@@ -129,6 +129,10 @@ class Case:
         """The mark of findings that are not asked about, once no call is left."""
         return _MARKS["llm.budget"] if self.calls <= 0 else None
 
+    def pass_over(self) -> None:
+        """Counts a finding that is not asked about."""
+        self.used.unanswered["budget"] += 1
+
     @staticmethod
     def wants(subject: Subject, last: Opinion) -> bool:
         """Whether the model is the one to ask: about a secret whose value is known,
@@ -207,12 +211,12 @@ class LanguageModel:
                     raise Unanswered("llm.withheld")
                 answer = await self._answer(case, sent, run)
         except TimeoutError:
-            return self._without("llm.deadline", sent)
+            return self._without("llm.deadline", case, sent)
         except Unanswered as error:
-            return self._without(error.rule, sent)
+            return self._without(error.rule, case, sent)
         except Exception as error:  # noqa: BLE001 -- a defect here must not cost the report
             _log.error("llm.defect", status="llm.unavailable", exc_info=error)
-            return self._without("llm.unavailable", sent)
+            return self._without("llm.unavailable", case, sent)
         live = subject.finding.validity == VALIDITY_LIVE
         opinion = weigh(asked[-1][1], answer, quiet=sent.quiet, live=live)
         inputs = {**self._inputs(sent), "answer": digest(answer.text())}
@@ -261,7 +265,8 @@ class LanguageModel:
     def _inputs(self, sent: Envelope) -> dict[str, str]:
         return {"prompt": sent.prompt, "llm_model": self._client.model}
 
-    def _without(self, rule: str, sent: Envelope | None) -> Outcome:
+    def _without(self, rule: str, case: Case, sent: Envelope | None) -> Outcome:
+        case.used.unanswered[rule.removeprefix("llm.")] += 1
         left = sent is not None and rule not in _UNSENT
         return Outcome(None, (_MARKS[rule],), self._inputs(sent) if sent and left else {})
 

@@ -24,7 +24,7 @@ from winnow.finding.v1.verdict_pb2 import VERDICT_SOURCE_ML
 # A family of fewer findings than this has no curve to trust.
 _SUPPORT = 100
 _MAX_OPINIONS = 2048
-_MAX_REASONS = 8192
+_MAX_REASONS = 4096
 _HALF = 0.5
 # What a text must add, in log-odds, to be named.
 _TELLS = 0.5

@@ -115,3 +115,16 @@ def test_the_standard_librarys_logging_goes_the_same_way(logged: Logged) -> None
     logging.getLogger("third.party").warning("said %s", TOKEN)
     (line,) = logged()
     assert (line["service"], line["action"]) == ("test", "said [REDACTED]")
+
+
+def test_a_log_that_nobody_can_take_is_nobodys_failure() -> None:
+    program = _PROGRAM + "for _ in range(10_000): logger.warning('sample', text='x' * 100)"
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", program + "\nsys.stderr.write('went on')", "INFO", TOKEN],
+            check=False,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.stderr.startswith("went on")

@@ -75,6 +75,26 @@ async def test_what_the_model_took_is_in_the_audit_trail(server: FakeLlm, house:
     assert used["model"]
 
 
+@pytest.fixture
+async def locked(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeLlm]:
+    """A model that the house has a wrong key to."""
+    async with fake("unauthorized") as (url, app):
+        monkeypatch.setenv("WINNOW_LLM_API_KEY", "a key of the tests")
+        monkeypatch.setenv("WINNOW_LLM_BASE_URL", url)
+        yield app
+
+
+@pytest.mark.usefixtures("locked")
+async def test_a_wrong_key_is_in_the_audit_trail(house: House) -> None:  # noqa: F811
+    answer = await house.reports.SubmitReport(upload(load_report("gitleaks.git.json"), "gitleaks"))
+    assert answer.report.status == ReportStatus.REPORT_STATUS_DONE
+    listed = await house.audit.ListEvents(
+        ListEventsRequest(report_id=answer.report.report_id, event_type="REPORT_MODERATED")
+    )
+    unanswered = dict(listed.events[0].event.payload["llm"]["unanswered"])
+    assert unanswered["misconfigured"] >= 1
+
+
 async def test_no_planted_value_is_in_what_the_model_was_sent(
     server: FakeLlm,
     house: House,  # noqa: F811

@@ -29,7 +29,7 @@ SERVERS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
 }
 LEASE_SECONDS = 1.0
 POLICY = Policy(
-    batch=20, max_deliveries=3, idle_seconds=LEASE_SECONDS, backoff_seconds=0.05, poll_seconds=0.2
+    batch=20, max_deliveries=5, idle_seconds=LEASE_SECONDS, backoff_seconds=0.05, poll_seconds=0.2
 )
 
 

@@ -180,16 +180,15 @@ async def test_what_kills_its_consumers_is_given_up(line: Line) -> None:
         begun += 1
         await asyncio.Event().wait()
 
-    for life in range(1, POLICY.max_deliveries + 1):
+    end = time.monotonic() + SECONDS
+    while not await line.dead_letters() and time.monotonic() < end:
+        before = begun
         async with consuming(line.transport(), line.groups[0], die):
-            await until(lambda life=life: begun == life)  # type: ignore[misc]
-    seen = Seen()
-    async with consuming(line.transport(), line.groups[0], seen.handle):
-        end = time.monotonic() + SECONDS
-        while not await line.dead_letters() and time.monotonic() < end:
-            await asyncio.sleep(0.1)
+            while begun == before and not await line.dead_letters() and time.monotonic() < end:
+                await asyncio.sleep(0.05)
     assert await line.dead_letters() == ["INTERNAL"]
-    assert seen.ordinals == []
+    # With `postgres` a death counts for several failures.
+    assert 1 < begun <= POLICY.max_deliveries
 
 
 async def test_a_failure_that_may_pass_is_waited_out(line: Line) -> None:

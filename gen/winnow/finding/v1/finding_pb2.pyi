@@ -464,7 +464,9 @@ class Finding(_message.Message):
 
     @_builtins.property
     def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Other names of the same thing (CVE of a GHSA, CWE of a rule)."""
+        """Other names of the same thing (CVE of a GHSA, CWE of a rule); for secrets,
+        other scanners that saw it, as "scanner/rule".
+        """
 
     @_builtins.property
     def raw_metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:

@@ -102,6 +102,26 @@ class LlmUsage(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class UnansweredEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     MODEL_FIELD_NUMBER: _builtins.int
     CALLS_FIELD_NUMBER: _builtins.int
     FAILED_FIELD_NUMBER: _builtins.int
@@ -110,6 +130,7 @@ class LlmUsage(_message.Message):
     OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
     COST_USD_MICROS_FIELD_NUMBER: _builtins.int
     LATENCY_MS_FIELD_NUMBER: _builtins.int
+    UNANSWERED_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model that was asked; empty if none was."""
     calls: _builtins.int
@@ -126,6 +147,12 @@ class LlmUsage(_message.Message):
     """Millionths of a US dollar, by the prices that are set."""
     latency_ms: _builtins.int
     """Milliseconds, of all calls together."""
+    @_builtins.property
+    def unanswered(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Findings on which no answer could be used, by reason without "llm.", e.g.
+        {"misconfigured": 12, "budget": 3}.
+        """
+
     def __init__(
         self,
         *,
@@ -137,10 +164,11 @@ class LlmUsage(_message.Message):
         output_tokens: _builtins.int = ...,
         cost_usd_micros: _builtins.int = ...,
         latency_ms: _builtins.int = ...,
+        unanswered: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_read_tokens", b"cache_read_tokens", "calls", b"calls", "cost_usd_micros", b"cost_usd_micros", "failed", b"failed", "input_tokens", b"input_tokens", "latency_ms", b"latency_ms", "model", b"model", "output_tokens", b"output_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_read_tokens", b"cache_read_tokens", "calls", b"calls", "cost_usd_micros", b"cost_usd_micros", "failed", b"failed", "input_tokens", b"input_tokens", "latency_ms", b"latency_ms", "model", b"model", "output_tokens", b"output_tokens", "unanswered", b"unanswered"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

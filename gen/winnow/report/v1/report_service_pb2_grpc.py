@@ -101,7 +101,7 @@ class ReportServiceServicer:
         `report_id`); the report stays, with status error.
 
         Errors: STREAM_PROTOCOL, UPLOAD_INCOMPLETE, REPORT_TOO_LARGE,
-        IDEMPOTENCY_KEY_REUSED, SCANNER_UNKNOWN, FORMAT_UNKNOWN, FORMAT_AMBIGUOUS,
+        IDEMPOTENCY_KEY_REUSED, AUDIT_UNAVAILABLE, SCANNER_UNKNOWN, FORMAT_UNKNOWN, FORMAT_AMBIGUOUS,
         SCANNER_MISMATCH, REPORT_MALFORMED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

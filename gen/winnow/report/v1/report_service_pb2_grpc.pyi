@@ -43,7 +43,7 @@ class ReportServiceStub:
     `report_id`); the report stays, with status error.
 
     Errors: STREAM_PROTOCOL, UPLOAD_INCOMPLETE, REPORT_TOO_LARGE,
-    IDEMPOTENCY_KEY_REUSED, SCANNER_UNKNOWN, FORMAT_UNKNOWN, FORMAT_AMBIGUOUS,
+    IDEMPOTENCY_KEY_REUSED, AUDIT_UNAVAILABLE, SCANNER_UNKNOWN, FORMAT_UNKNOWN, FORMAT_AMBIGUOUS,
     SCANNER_MISMATCH, REPORT_MALFORMED.
     """
     GetReport: _grpc.UnaryUnaryMultiCallable[_report_service_pb2.GetReportRequest, _report_service_pb2.GetReportResponse]
@@ -101,7 +101,7 @@ class ReportServiceAsyncStub(ReportServiceStub):
     `report_id`); the report stays, with status error.
 
     Errors: STREAM_PROTOCOL, UPLOAD_INCOMPLETE, REPORT_TOO_LARGE,
-    IDEMPOTENCY_KEY_REUSED, SCANNER_UNKNOWN, FORMAT_UNKNOWN, FORMAT_AMBIGUOUS,
+    IDEMPOTENCY_KEY_REUSED, AUDIT_UNAVAILABLE, SCANNER_UNKNOWN, FORMAT_UNKNOWN, FORMAT_AMBIGUOUS,
     SCANNER_MISMATCH, REPORT_MALFORMED.
     """
     GetReport: _aio.UnaryUnaryMultiCallable[_report_service_pb2.GetReportRequest, _report_service_pb2.GetReportResponse]  # type: ignore[assignment]
@@ -162,7 +162,7 @@ class ReportServiceServicer(metaclass=_abc_1.ABCMeta):
         `report_id`); the report stays, with status error.
 
         Errors: STREAM_PROTOCOL, UPLOAD_INCOMPLETE, REPORT_TOO_LARGE,
-        IDEMPOTENCY_KEY_REUSED, SCANNER_UNKNOWN, FORMAT_UNKNOWN, FORMAT_AMBIGUOUS,
+        IDEMPOTENCY_KEY_REUSED, AUDIT_UNAVAILABLE, SCANNER_UNKNOWN, FORMAT_UNKNOWN, FORMAT_AMBIGUOUS,
         SCANNER_MISMATCH, REPORT_MALFORMED.
         """
 

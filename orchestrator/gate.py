@@ -1,0 +1,53 @@
+"""Fail closed: without an audit record nothing new is accepted, if that is wanted."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import grpc
+
+from runtime.channels import call
+from runtime.errors import WinnowError, from_rpc
+from runtime.log import get_logger
+from winnow.audit.v1.audit_service_pb2 import GetCheckpointRequest
+
+_log = get_logger()
+
+_TIMEOUT_SECONDS = 2.0
+# A burst of reports asks once.
+_GOOD_FOR_SECONDS = 1.0
+
+
+class AuditGate:
+    """Asks the audit service whether it can append, before a report is accepted.
+
+    Args:
+        audit: stub of the audit service; None if reports are accepted without it,
+            their events then wait in the outbox.
+    """
+
+    def __init__(self, audit: Any | None) -> None:
+        self._audit = audit
+        self._open_until = 0.0
+
+    async def check(self) -> None:
+        """Returns if a report may be accepted.
+
+        Raises:
+            WinnowError: AUDIT_UNAVAILABLE.
+        """
+        if self._audit is None or time.monotonic() < self._open_until:
+            return
+        try:
+            # It signs only what grows from what it has signed: an altered log is refused here.
+            await self._audit.GetCheckpoint(GetCheckpointRequest(), **call(_TIMEOUT_SECONDS))
+        except grpc.aio.AioRpcError as error:
+            reason = from_rpc(error, "audit service").reason
+            _log.error("audit.required", status="error", reason=reason)
+            raise WinnowError(
+                "AUDIT_UNAVAILABLE",
+                "the audit log cannot be written, and without it no report is accepted",
+                retry_after=5.0,
+            ) from None
+        self._open_until = time.monotonic() + _GOOD_FOR_SECONDS
