@@ -197,7 +197,7 @@ async def test_a_failure_that_may_pass_is_waited_out(line: Line) -> None:
     def refuse_at_first(_events: Sequence[Envelope]) -> None:
         nonlocal tries
         tries += 1
-        if tries <= POLICY.max_deliveries + 2:
+        if tries <= POLICY.max_deliveries + 1:
             raise WinnowError("DATABASE_UNAVAILABLE", "the database does not answer")
 
     seen = Seen(refuse_at_first)
