@@ -11,7 +11,6 @@ from runtime.config import Key, Settings
 if TYPE_CHECKING:
     import grpc
 
-    from runtime.schedules import Scheduler
     from runtime.server import Service
 
 

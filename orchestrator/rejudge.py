@@ -15,7 +15,7 @@ import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import Connection
 
-from orchestrator import events, states, store, store_decisions, store_rejudge
+from orchestrator import events, states, store, store_decisions, store_outbox, store_rejudge
 from orchestrator.service_decisions import settle
 from orchestrator.store_rejudge import Judged
 from runtime import crash
@@ -154,7 +154,7 @@ class Rejudger:
             inputs=dict(inputs),
             summary={"high": summary.high, "medium": summary.medium, "low": summary.low},
         )
-        store.put_events(connection, [event])
+        store_outbox.put(connection, [event])
 
 
 def _by_moment(page: Sequence[Judged], present: str) -> dict[str, list[Judged]]:

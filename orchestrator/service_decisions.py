@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from orchestrator import events, store, store_decisions, store_findings
+from orchestrator import events, store, store_decisions, store_findings, store_outbox
 from orchestrator.ids import finding_id, no_finding
 from orchestrator.outbox import Outbox
 from orchestrator.store_decisions import Given, Target
@@ -149,7 +149,7 @@ class DecisionService(rpc.DecisionServiceServicer):
                 known = store_decisions.get(connection, tenant, decision_id)
                 raise _ended(request.decision_id) if known else _no_decision(request.decision_id)
             event = _event(events.DECISION_WITHDRAWN, ended[0], tenant, actor=actor)
-            store.put_events(connection, [event])
+            store_outbox.put(connection, [event])
             return ended
 
         decision, decided = await self._database.run(withdraw)
@@ -194,7 +194,7 @@ class DecisionService(rpc.DecisionServiceServicer):
             )
             for decision in made
         ]
-        store.put_events(connection, happened)
+        store_outbox.put(connection, happened)
         if given.ends_at is not None:
             # What stands changes at the moment of expiry; the reports' summaries and
             # the event follow here.
@@ -223,7 +223,7 @@ def settle(connection: Connection, tenant: str) -> datetime:
         The moment as of which the change is to be made.
     """
     ended, at = store_decisions.expired(connection, tenant)
-    store.put_events(
+    store_outbox.put(
         connection, [_event(events.DECISION_EXPIRED, decision, tenant) for decision in ended]
     )
     return at

@@ -16,8 +16,8 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 from sqlalchemy import Connection, Row, case, delete, insert, select, update
 
 from orchestrator import declaration as declared
-from orchestrator import states, store_events
-from orchestrator.tables import outbox, raw_chunks, reports
+from orchestrator import states, store_events, store_outbox
+from orchestrator.tables import raw_chunks, reports
 from runtime.clock import now
 from runtime.errors import WinnowError
 from winnow.event.v1.envelope_pb2 import Envelope
@@ -68,7 +68,7 @@ def create(
         .returning(reports)
     ).one()
     store_events.put(connection, report_id, [created], 1)
-    put_events(connection, [created])
+    store_outbox.put(connection, [created])
     return report_of(row)
 
 
@@ -112,21 +112,6 @@ def drop_orphans(connection: Connection, before: uuid.UUID) -> int:
     return int(gone.rowcount)
 
 
-def put_events(connection: Connection, events: Iterable[Envelope]) -> None:
-    """Adds events to the outbox, in order."""
-    rows = [{"tenant_id": event.tenant_id, "event": event.SerializeToString()} for event in events]
-    if rows:
-        connection.execute(insert(outbox), rows)
-
-
-def next_events(connection: Connection, taken: list[int], limit: int) -> list[tuple[int, Envelope]]:
-    """Removes the events that the audit service has taken; returns the oldest others."""
-    if taken:
-        connection.execute(delete(outbox).where(outbox.c.seq.in_(taken)))
-    query = select(outbox.c.seq, outbox.c.event).order_by(outbox.c.seq).limit(limit)
-    return [(seq, Envelope.FromString(event)) for seq, event in connection.execute(query)]
-
-
 def get(connection: Connection, report_id: uuid.UUID, tenant: str) -> Report:
     """A report.
 
@@ -144,7 +129,7 @@ def get(connection: Connection, report_id: uuid.UUID, tenant: str) -> Report:
 def view(connection: Connection, report_id: uuid.UUID, tenant: str, event: Envelope) -> Report:
     """A report, and the event that it was looked at."""
     report = get(connection, report_id, tenant)
-    put_events(connection, [event])
+    store_outbox.put(connection, [event])
     return report
 
 
@@ -270,7 +255,7 @@ def _move(
             "REPORT_STATE", "the report is in another state already", report_status="other"
         )
     store_events.put(connection, report_id, events, row.last_event)
-    put_events(connection, events)
+    store_outbox.put(connection, events)
     return report_of(row)
 
 

@@ -36,6 +36,7 @@ from sqlalchemy import (
     func,
     select,
     text,
+    tuple_,
     update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID, insert
@@ -278,6 +279,18 @@ class Queue:
         """
         if connection.execute(delete(self._table).where(self._is(job))).rowcount != 1:
             raise _lost()
+
+    def finish_all(self, connection: Connection, jobs: Sequence[Job]) -> None:
+        """Removes jobs that are done, as far as they are still this worker's."""
+        table = self._table
+        held = [(job.job_id, job.attempt) for job in jobs]
+        connection.execute(
+            delete(table).where(
+                tuple_(table.c.job_id, table.c.attempt).in_(held),
+                table.c.worker == self._worker,
+                self._runs(),
+            )
+        )
 
     def again(self, connection: Connection, job: Job, error: WinnowError, seconds: float) -> None:
         """Puts a job that failed back, to be taken again after some seconds.

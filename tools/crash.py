@@ -51,8 +51,8 @@ def matrix(transports: list[str], points: list[str], *, quick: bool) -> bool:
         for transport in transports:
             with ready.carried_by(transport):
                 for point in points:
-                    struck = strike(ready, point, submissions)
-                    print(_row(transport, struck), flush=True)
+                    struck = strike(ready, [point], submissions)
+                    print(_row(point, transport, struck), flush=True)
                     _tell_all(struck.complaints)
                     held &= not struck.complaints
     total = len(points) * len(transports)
@@ -62,10 +62,10 @@ def matrix(transports: list[str], points: list[str], *, quick: bool) -> bool:
     return held
 
 
-def _row(transport: str, struck: Struck) -> str:
+def _row(point: str, transport: str, struck: Struck) -> str:
     counts = Counter(complaint.kind for complaint in struck.complaints)
     died = "yes" if struck.died else "NO"
-    return f"{struck.point:<20} {transport:<10} {died:<5} {struck.seconds:>7.1f}  " + "  ".join(
+    return f"{point:<20} {transport:<10} {died:<5} {struck.seconds:>7.1f}  " + "  ".join(
         f"{counts[kind]:>{len(kind)}}" for kind in KINDS
     )
 

@@ -8,6 +8,7 @@ taken as bytes. What the operator means: https://onnx.ai/onnx/operators,
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,9 +60,10 @@ class Node(NamedTuple):
 
 
 class File(NamedTuple):
-    """Nodes in the file's order, the table of weights (float32), the card as JSON."""
+    """The nodes from the file's last to its first, the table of weights (float32), and
+    the card as JSON. Nodes are read as they are asked for, and may raise `ValueError`."""
 
-    nodes: list[Node]
+    nodes: Iterator[Node]
     table: NDArray[np.float32]
     card: bytes
 
@@ -117,21 +119,26 @@ def _table(tensors: Any) -> NDArray[np.float32]:
     return table
 
 
-def _nodes(operator: Any) -> list[Node]:
+def _nodes(operator: Any) -> Iterator[Node]:
     given = {one.name: one for one in operator.attribute}
     if given.keys() != _NODES.keys() | _LEAVES.keys() | {_TARGETS} or given[_TARGETS].i != 1:
         raise ValueError("other attributes of trees")
-    nodes = zip(*(getattr(given[name], kind) for name, kind in _NODES.items()), strict=True)
-    leaves = zip(*(getattr(given[name], kind) for name, kind in _LEAVES.items()), strict=True)
-    margins = {(tree, number): margin for tree, number, target, margin in leaves if target == 0}
-    found = []
-    for tree, number, mode, column, threshold, below, above in nodes:
-        if mode not in (b"LEAF", b"BRANCH_LEQ"):
+    # Leaves are listed in the order of their nodes.
+    leaves = _rows(given, _LEAVES)
+    for tree, number, mode, column, threshold, below, above in _rows(given, _NODES):
+        margin = None
+        if mode == b"LEAF":
+            *leaf, margin = next(leaves, (None, None))
+            if leaf != [tree, number, 0]:
+                raise ValueError("a leaf without a margin")
+        elif mode != b"BRANCH_LEQ":
             raise ValueError("a node of unknown mode")
-        margin = margins.pop((tree, number), None)
-        if (mode == b"LEAF") != (margin is not None):
-            raise ValueError("a leaf without a margin, or a split with one")
-        found.append(Node(tree, number, column, threshold, below, above, margin))
-    if margins:
-        raise ValueError("margins of no leaf")
-    return found
+        yield Node(tree, number, column, threshold, below, above, margin)
+    if next(leaves, None):
+        raise ValueError("a margin without a leaf")
+
+
+def _rows(given: dict[bytes, Any], fields: dict[bytes, str]) -> Iterator[Any]:
+    """What lists of one length hold at each place, from the last to the first."""
+    lists = [getattr(given[name], kind) for name, kind in fields.items()]
+    return zip(*map(reversed, lists), strict=True)

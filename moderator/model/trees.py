@@ -18,12 +18,11 @@ Floats = NDArray[np.float32]
 
 
 class _Split(NamedTuple):
-    """A row of findings whose column is above the threshold goes right: it cannot reach
-    the leaves, numbered from left to right, whose bits are in `passed`."""
+    """A split, and how many leaves are below it, on its left side."""
 
     column: int
     threshold: float
-    passed: int
+    below: int
 
 
 # Fills up a tree of fewer splits: nothing is above it.
@@ -31,7 +30,7 @@ _NONE = _Split(0, np.inf, 0)
 
 
 class _Part(NamedTuple):
-    """A part of a tree, from left to right."""
+    """A part of a tree, from left to right: each split stands between two leaves."""
 
     splits: list[_Split]
     margins: list[float]
@@ -41,23 +40,20 @@ class Trees:
     """The trees over `width` columns. The same rows give the same margins, in any batch.
 
     Args:
-        nodes: parents before their children.
+        nodes: children before their parents.
         width: how many columns rows have.
 
     Raises:
         ValueError: the nodes are no trees, or ask for other columns.
     """
 
-    def __init__(self, nodes: list[Node], width: int) -> None:
-        trees = _grown(nodes, width)
+    def __init__(self, nodes: Iterable[Node], width: int) -> None:
+        trees = _grown(nodes, width)[::-1]
         margins = [tree.margins + [0.0] * (LEAVES - len(tree.margins)) for tree in trees]
         self._leaves = np.array(margins, np.float32).reshape(-1)
         self._starts = np.arange(0, len(self._leaves), LEAVES)[:, None]
-        # Split by split, a number for each tree.
-        self._splits = [
-            _laid_out(side)
-            for side in zip_longest(*(tree.splits for tree in trees), fillvalue=_NONE)
-        ]
+        sides = zip_longest(*(tree.splits for tree in trees), fillvalue=_NONE)
+        self._splits = [_laid_out(place, side) for place, side in enumerate(sides)]
         over = [split.threshold for tree in trees for split in tree.splits]
         if not np.isfinite(self._leaves).all() or np.isnan(over).any():
             raise ValueError("a margin or a threshold that is no number")
@@ -74,11 +70,11 @@ class Trees:
         return summed
 
 
-def _grown(nodes: list[Node], width: int) -> list[_Part]:
-    """The trees in the nodes' order. Each part is put together from what stands behind
-    it, and used once: that leaves no room for circles."""
+def _grown(nodes: Iterable[Node], width: int) -> list[_Part]:
+    """The trees, the last one first. Each part is put together from what came before it,
+    and used once: that leaves no room for circles."""
     parts: dict[tuple[int, int], _Part] = {}
-    for node in reversed(nodes):
+    for node in nodes:
         tree = node.tree
         if node.margin is not None:
             part = _Part([], [node.margin])
@@ -94,26 +90,28 @@ def _grown(nodes: list[Node], width: int) -> list[_Part]:
             raise ValueError("two nodes of one number")
     if not parts or len({tree for tree, _ in parts}) < len(parts):
         raise ValueError("no trees, or nodes outside of them")
-    return list(reversed(parts.values()))
+    return list(parts.values())
 
 
 def _joined(node: Node, below: _Part, above: _Part) -> _Part:
     size = len(below.margins)
     if size + len(above.margins) > LEAVES:
         raise ValueError(f"a tree of more than {LEAVES} leaves")
-    split = _Split(node.column, node.threshold, (1 << size) - 1)
-    behind = [one._replace(passed=one.passed << size) for one in above.splits]
-    return _Part([*below.splits, split, *behind], below.margins + above.margins)
+    split = _Split(node.column, node.threshold, size)
+    return _Part([*below.splits, split, *above.splits], below.margins + above.margins)
 
 
 def _laid_out(
-    splits: Iterable[_Split],
+    place: int, splits: Iterable[_Split]
 ) -> tuple[NDArray[np.intp], Floats, NDArray[np.uint16]]:
-    columns, thresholds, passed = zip(*splits, strict=True)
+    """Every tree's split at this place. Rows whose column is above the threshold go right:
+    they cannot reach the leaves whose bits are set, those that end at the split."""
+    columns, thresholds, below = zip(*splits, strict=True)
+    sizes = np.array(below)
     return (
         np.array(columns, np.intp),
         np.array(thresholds, np.float32)[:, None],
-        np.array(passed, np.uint16)[:, None],
+        (((1 << sizes) - 1) << (place + 1 - sizes)).astype(np.uint16)[:, None],
     )
 
 

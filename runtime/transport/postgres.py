@@ -121,19 +121,14 @@ class _Subscription:
         await self._database.run(self._queue.renew, [message.token for message in messages])
 
     async def done(self, messages: Sequence[Message]) -> None:
-        await self._database.run(self._finish, [message.token for message in messages])
+        # One whose lease was lost comes again; the inbox knows it.
+        await self._database.run(self._queue.finish_all, [one.token for one in messages])
 
     async def again(self, message: Message, error: WinnowError, seconds: float) -> None:
         await self._database.run(self._queue.again, message.token, error, seconds)
 
     async def bury(self, message: Message, error: WinnowError) -> None:
         await self._database.run(self._queue.bury, message.token, error)
-
-    def _finish(self, connection: Connection, jobs: Sequence[Job]) -> None:
-        for job in jobs:
-            # One whose lease was lost comes again; the inbox knows it.
-            with contextlib.suppress(WinnowError):
-                self._queue.finish(connection, job)
 
 
 def _event(job: Job) -> Envelope | None:

@@ -151,15 +151,15 @@ class House:
             process.send_signal(signal.SIGCONT)
 
     def kill_database(self) -> None:
-        """Kills the server's processes, as a crash of the machine would, and starts it again."""
+        """Kills the server's processes, as a crash of the machine would."""
         pid = int((self.folder / "postgres/data/postmaster.pid").read_text().splitlines()[0])
-        postmaster = psutil.Process(pid)
-        victims = [postmaster, *postmaster.children(recursive=True)]
-        for victim in victims:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                victim.kill()
-        psutil.wait_procs(victims, timeout=10)
-        self.start_database()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            postmaster = psutil.Process(pid)
+            victims = [postmaster, *postmaster.children(recursive=True)]
+            for victim in victims:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    victim.kill()
+            psutil.wait_procs(victims, timeout=10)
 
     def start_database(self) -> None:
         """Starts the server if it is gone; it recovers what was committed."""
@@ -199,7 +199,7 @@ class House:
         for name in self._processes:
             self._end(name)
         self._socket.close()
-        self._postgres.stop()
+        self.kill_database()
 
     def _spawn(self, name: str, point: str = "") -> None:
         service = name.rstrip("0123456789")

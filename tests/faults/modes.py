@@ -49,6 +49,7 @@ def database(stage: Stage, count: int, chance: random.Random) -> list[Complaint]
             time.sleep(chance.uniform(0.5, 3.0))
             killed = time.monotonic()
             stage.house.kill_database()
+            stage.house.start_database()
             while not _answers(stage.house):
                 time.sleep(0.02)
             print(f"  read again {time.monotonic() - killed:.1f} s after the kill", flush=True)

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import httpx
 
 from runtime import crash
 from tests.faults.checks import Complaint
-from tests.faults.house import Death, House
+from tests.faults.house import House
 from tests.faults.load import SUBMISSIONS, Round, Submission
 from tests.faults.stage import FIRST, Stage
 from winnow.finding.v1.verdict_pb2 import Verdict
 
-_REACHED_SECONDS = 60.0
 _PATIENCE_SECONDS = 60.0
 _PAUSE_SECONDS = 0.2
 
@@ -129,13 +128,11 @@ class Struck(NamedTuple):
     """How a strike went.
 
     Args:
-        point: as it was armed.
-        died: whether the process came by.
-        seconds: from its death until all was as it must be.
+        died: whether every process came by its point.
+        seconds: from the last death until all was as it must be.
         complaints: what does not hold.
     """
 
-    point: str
     died: bool
     seconds: float
     complaints: list[Complaint]
@@ -146,38 +143,34 @@ def strikes(name: str) -> list[str]:
     return [f"{name}:{count}" if count > 1 else name for count in PLANS[name].counts]
 
 
-def strike(stage: Stage, point: str, submissions: tuple[Submission, ...] = SUBMISSIONS) -> Struck:
-    """Arms a point, submits, lets the process die, and checks what comes of it.
+def strike(
+    stage: Stage, points: Sequence[str], submissions: tuple[Submission, ...] = SUBMISSIONS
+) -> Struck:
+    """Arms points, submits, lets the processes die, and checks what comes of it.
 
     Args:
         stage: undisturbed before, and after.
-        point: as in the environment variable.
+        points: as in the environment variable; each in another process.
         submissions: what is submitted.
     """
     house, checks = stage.house, stage.checks
-    plan = PLANS[point.partition(":")[0]]
-    house.kill(plan.service, point=point)
+    plans = {point: PLANS[point.partition(":")[0]] for point in points}
+    for point, plan in plans.items():
+        house.kill(plan.service, point=point)
     before = len(house.deaths)
-    round_ = Round(house.url, f"{point}@{time.time_ns()}", submissions)
-    acted = plan.act(house) if plan.act else []
-    round_.answers()
-    until = time.monotonic() + _REACHED_SECONDS
-    while not (died := _died(house, plan.service, before)) and time.monotonic() < until:
-        if checks.quiet(1.0):
-            break
+    round_ = Round(house.url, f"{points[0]}@{time.time_ns()}", submissions)
+    acted = [complaint for plan in plans.values() if plan.act for complaint in plan.act(house)]
     complaints = [*acted, *checks.check(round_)]
-    seconds = time.monotonic() - died.at if died else 0.0
-    if not died:
-        complaints.append(Complaint("unclear", "the point was not reached"))
-        house.kill(plan.service)
-    return Struck(point, died is not None, seconds, complaints)
-
-
-def _died(house: House, service: str, before: int) -> Death | None:
-    for death in house.deaths[before:]:
-        if death.name == service and death.code == crash.EXIT_CODE:
-            return death
-    return None
+    ended = time.monotonic()
+    died = {
+        death.name: death.at for death in house.deaths[before:] if death.code == crash.EXIT_CODE
+    }
+    for point, plan in plans.items():
+        if plan.service not in died:
+            complaints.append(Complaint("unclear", f"{point} was not come by"))
+            house.kill(plan.service)
+    seconds = ended - max(died.values(), default=ended)
+    return Struck(len(died) == len(points), seconds, complaints)
 
 
 def _report(house: House, name: str) -> str:

@@ -1,21 +1,37 @@
-"""Writes what was learned as one file: the trees, and the table beside them."""
+"""Writes what was learned as one ONNX file: the trees, and the table beside them.
+
+The file holds what `moderator/model/onnx.py` reads, and any runtime for ONNX can run
+it: input `seen`, outputs `margin` and, as it is, `table`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
+import onnx
 from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 
-from moderator.model import LEAVES, Card, File
+from moderator.features import SUMS
+from moderator.model import Card
+from moderator.model.trees import LEAVES
 
 if TYPE_CHECKING:
     from tools.training.learn import Learned
 
-# A split: column, threshold, and the set of the leaves to its left.
-_Split = tuple[int, float, int]
+_OPSET = 17
+_ML_OPSET = 3
+_IR = 8
+
+# The operator's attributes: what each node has, and what a leaf has besides.
+_NODES = (
+    "nodes_treeids", "nodes_nodeids", "nodes_featureids", "nodes_modes", "nodes_values",
+    "nodes_truenodeids", "nodes_falsenodeids",
+)  # fmt: skip
+_LEAVES = ("target_treeids", "target_nodeids", "target_ids", "target_weights")
 
 
 def model_file(learned: Learned, card: Card) -> bytes:
@@ -27,44 +43,77 @@ def packed(trees: Sequence[dict[str, Any]], table: NDArray[np.float32], card: Ca
     """The file of trees as LightGBM dumps them.
 
     Raises:
-        ValueError: a tree has more leaves than the file has room for.
+        ValueError: a tree has more leaves than a model may have.
     """
-    columns = np.zeros((LEAVES - 1, len(trees)), "<i4")
-    thresholds = np.full(columns.shape, np.inf, "<f4")
-    passed = np.zeros(columns.shape, "<u2")
-    leaves = np.zeros((len(trees), LEAVES), "<f4")
-    for tree, dumped in enumerate(trees):
-        splits: list[_Split] = []
-        margins: list[float] = []
-        _walk(dumped["tree_structure"], splits, margins)
-        if len(margins) > LEAVES:
-            raise ValueError(f"tree {tree} has {len(margins)} leaves; the most are {LEAVES}")
-        leaves[tree, : len(margins)] = margins
-        for place, (column, threshold, left) in enumerate(splits):
-            columns[place, tree] = column
-            thresholds[place, tree] = threshold
-            passed[place, tree] = left
-    used = thresholds.min(axis=1) < np.inf
-    file = File(
-        card=card,
-        trees=len(trees),
-        columns=columns[used].tobytes(),
-        thresholds=thresholds[used].tobytes(),
-        passed=passed[used].tobytes(),
-        leaves=leaves.tobytes(),
-        table=table.astype("<f4").tobytes(),
+    width = len(card.columns) + len(SUMS) + 1
+    nodes = [
+        helper.make_node(
+            "TreeEnsembleRegressor",
+            ["seen"],
+            ["margin"],
+            domain="ai.onnx.ml",
+            n_targets=1,
+            **_attributes(trees),
+        ),
+        helper.make_node("Identity", ["weights"], ["table"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "winnow",
+        [helper.make_tensor_value_info("seen", TensorProto.FLOAT, ["n", width])],
+        [
+            helper.make_tensor_value_info("margin", TensorProto.FLOAT, ["n", 1]),
+            helper.make_tensor_value_info("table", TensorProto.FLOAT, table.shape),
+        ],
+        [numpy_helper.from_array(table, "weights")],
     )
-    return msgspec.msgpack.encode(file)
+    model = helper.make_model(
+        graph,
+        opset_imports=[
+            helper.make_opsetid("", _OPSET),
+            helper.make_opsetid("ai.onnx.ml", _ML_OPSET),
+        ],
+        ir_version=_IR,
+        producer_name="winnow",
+    )
+    helper.set_model_props(model, {"winnow": msgspec.json.encode(card).decode()})
+    onnx.checker.check_model(model)
+    return model.SerializeToString(deterministic=True)
 
 
-def _walk(part: dict[str, Any], splits: list[_Split], margins: list[float]) -> int:
-    """Adds a part of a tree, leaves from left to right; the set of its leaves."""
-    if "split_feature" not in part:
-        margins.append(part["leaf_value"])
-        return 1 << (len(margins) - 1)
-    left = _walk(part["left_child"], splits, margins)
-    splits.append((part["split_feature"], _below(part["threshold"]), left))
-    return left | _walk(part["right_child"], splits, margins)
+def _attributes(trees: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
+    nodes: list[tuple[Any, ...]] = []
+    leaves: list[tuple[Any, ...]] = []
+    for tree, dumped in enumerate(trees):
+        before = len(leaves)
+        for node, margin in _numbered(dumped["tree_structure"]):
+            nodes.append((tree, *node))
+            if margin is not None:
+                leaves.append((tree, node[0], 0, margin))
+        if (count := len(leaves) - before) > LEAVES:
+            raise ValueError(f"tree {tree} has {count} leaves; the most are {LEAVES}")
+    return {
+        name: list(values)
+        for names, rows in ((_NODES, nodes), (_LEAVES, leaves))
+        for name, values in zip(names, zip(*rows, strict=True), strict=True)
+    }
+
+
+def _numbered(root: dict[str, Any]) -> Iterator[tuple[tuple[Any, ...], float | None]]:
+    """A tree's nodes, parents before their children, and the margin of each leaf. A
+    node's values are in the order of `_NODES`, without the tree's number."""
+    free = 1
+    waiting = [(0, root)]
+    while waiting:
+        number, part = waiting.pop()
+        if "split_feature" not in part:
+            yield (number, 0, "LEAF", 0.0, 0, 0), float(np.float32(part["leaf_value"]))
+            continue
+        below, above = free, free + 1
+        free += 2
+        threshold = _below(part["threshold"])
+        yield (number, part["split_feature"], "BRANCH_LEQ", threshold, below, above), None
+        waiting += [(below, part["left_child"]), (above, part["right_child"])]
 
 
 def _below(threshold: float) -> float:
