@@ -33,6 +33,7 @@ SETTINGS: dict[str, type[config.Settings]] = {
     "orchestrator": OrchestratorSettings,
 }
 
+_UNREAD_MS = 60_000
 _DRAIN_SECONDS = 10
 _PARENT_SECONDS = 1.0
 _SWITCH_SECONDS = 0.0005
@@ -85,13 +86,17 @@ def bind(address: str) -> socket.socket:
         )
     family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
     try:
-        return socket.create_server((host.strip("[]"), int(port)), family=family, backlog=2048)
+        listener = socket.create_server((host.strip("[]"), int(port)), family=family, backlog=2048)
     except socket.gaierror as error:
         raise ServeError(f"cannot listen on {address}: {error.strerror}") from None
     except OSError as error:
         # The error's own text is longer, and Python's rather than the system's.
         reason = os.strerror(error.errno) if error.errno else "the system refuses"
         raise ServeError(f"cannot listen on {address}: {reason}") from None
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        # Who reads nothing any more is cut by the system: closing waits for what is unsent.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREAD_MS)
+    return listener
 
 
 async def _run(name: str, settings: Any, fd: int | None) -> None:
@@ -122,6 +127,8 @@ async def _serve_http(app: Any, listen: str, fd: int | None) -> None:
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=_DRAIN_SECONDS,
+            # Events are small, and each would be compressed once for every watcher.
+            ws_per_message_deflate=False,
         )
     )
     await server.serve(sockets=[bound])

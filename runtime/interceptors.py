@@ -69,12 +69,22 @@ class _Places:
 
     def __init__(self, number: int) -> None:
         self._free = number
+        self.watching: set[asyncio.Task[Any]] = set()
 
     @contextmanager
     def taken(self, method: str) -> Iterator[None]:
         # Who only watches, or asks how we are, takes nobody's place.
-        if method.startswith(_QUIET) or "/Watch" in method:
+        if method.startswith(_QUIET):
             yield
+            return
+        if "/Watch" in method:
+            task = asyncio.current_task()
+            assert task is not None
+            self.watching.add(task)
+            try:
+                yield
+            finally:
+                self.watching.discard(task)
             return
         if self._free == 0:
             raise WinnowError("OVERLOADED", "too many calls at once", retry_after=1.0)
@@ -94,6 +104,11 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
 
     def __init__(self, at_once: int) -> None:
         self._places = _Places(at_once)
+
+    def end_watches(self) -> None:
+        """Ends what only watches: it would hold up a drain for as long as it may."""
+        for task in list(self._places.watching):
+            task.cancel()
 
     async def intercept_service(
         self, continuation: _Continuation, details: grpc.HandlerCallDetails

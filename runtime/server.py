@@ -55,12 +55,13 @@ class Service:
         self._close = close
         self._tasks: list[asyncio.Task[None]] = []
         self._server: grpc.aio.Server | None = None
+        self._interceptor = ServiceInterceptor(CALLS_AT_ONCE)
         self._health: Any = None
 
     async def start(self) -> None:
         """Listens, and says SERVING."""
         self._server = grpc.aio.server(
-            interceptors=[ServiceInterceptor(CALLS_AT_ONCE)],
+            interceptors=[self._interceptor],
             options=[*OPTIONS, ("grpc.so_reuseport", 0)],
             maximum_concurrent_rpcs=MAX_CONCURRENT_RPCS,
         )
@@ -81,6 +82,7 @@ class Service:
         if self._server is None:
             return
         await self._say(health_pb2.HealthCheckResponse.NOT_SERVING)
+        self._interceptor.end_watches()
         await self._server.stop(drain_seconds)
         for task in self._tasks:
             task.cancel()

@@ -4,7 +4,7 @@ One judges by use: a finding is real if a person who triages would act on it. Th
 other judges by form, for profiles that are strict: a password in a test is one.
 
 Where they come from, and how good they are: docs/model-card.md. Training:
-tools/training. Why trees are walked here: docs/decisions/0014.
+tools/training.
 """
 
 from __future__ import annotations

@@ -141,4 +141,6 @@ def _nodes(operator: Any) -> Iterator[Node]:
 def _rows(given: dict[bytes, Any], fields: dict[bytes, str]) -> Iterator[Any]:
     """What lists of one length hold at each place, from the last to the first."""
     lists = [getattr(given[name], kind) for name, kind in fields.items()]
+    if len({len(one) for one in lists}) != 1:
+        raise ValueError("attributes of different lengths")
     return zip(*map(reversed, lists), strict=True)

@@ -23,6 +23,8 @@ from tests.faults.stage import Stage
 from tests.runtime.transport.servers import Broker
 
 _BEFORE_SECONDS = 2.0
+# Rounds under way at a time.
+_STREAMS = 3
 
 
 def kills(
@@ -35,7 +37,7 @@ def kills(
     """SIGKILLs of random processes at random moments."""
     with _under_load(stage, "kills", submissions) as found:
         for number in range(1, count + 1):
-            time.sleep(chance.uniform(0.2, 1.5))
+            time.sleep(chance.uniform(0.2, 2.8))
             stage.house.process(chance.choice(victims)).kill()
             if number % 10 == 0:
                 print(f"  {number} kills", flush=True)
@@ -129,20 +131,26 @@ def small_disk(mib: int) -> Iterator[Path]:
 def _under_load(
     stage: Stage, name: str, submissions: tuple[Submission, ...] = SUBMISSIONS
 ) -> Iterator[list[Complaint]]:
-    """Reports come one round after the other; in the end, everything that does not hold."""
+    """Reports come and come; in the end, everything that does not hold."""
     found: list[Complaint] = []
-    stream = Stream(stage.house.url, f"{name}@{time.time_ns()}-", submissions)
+    begun = time.time_ns()
+    streams = [
+        Stream(stage.house.url, f"{name}@{begun}-{number}-", submissions)
+        for number in range(_STREAMS)
+    ]
     try:
         yield found
     finally:
-        stream.end()
+        for stream in streams:
+            stream.end()
+    rounds = [round_ for stream in streams for round_ in stream.rounds]
     refused = []
-    for round_ in stream.rounds:
+    for round_ in rounds:
         found += stage.checks.check(round_)
         refused += [status for one in round_.answers().values() for status in one.refused]
     cut = refused.count(0)
     print(
-        f"  {len(stream.rounds)} rounds of {len(submissions)} reports; attempts cut {cut}, "
+        f"  {len(rounds)} rounds of {len(submissions)} reports; attempts cut {cut}, "
         f"refused for now {len(refused) - cut}",
         flush=True,
     )

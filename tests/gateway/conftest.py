@@ -256,7 +256,8 @@ async def stack() -> AsyncIterator[Stack]:
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     app = build(settings)
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
+    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=2)
+    server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve([listener]))
     while not server.started:
         await asyncio.sleep(0.01)

@@ -149,7 +149,7 @@ def test_the_cascade_names_the_model_that_decided() -> None:
 
 def test_a_file_that_is_no_model_is_refused() -> None:
     whole = model.content(model.BY_USE)
-    for content in (b"", b"no model", whole[:-1], whole.replace(b"trees", b"boughs", 1)):
+    for content in (b"", b"no model", whole[:-1], whole.replace(b"LEAF", b"LEAP", 1)):
         with pytest.raises(ValueError, match="of another version"):
             model.Model(content)
 

@@ -417,7 +417,7 @@ async def test_two_hundred_readers_see_the_same_list_whoever_dies(database: Data
             await stack["gateways"][1].die()
 
         kinds = {"sse": _sse, "ws": _ws, "grpc": _grpc}
-        async with asyncio.timeout(150), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(220), asyncio.TaskGroup() as group:
             group.create_task(write())
             group.create_task(kill())
             for name, count in READERS.items():

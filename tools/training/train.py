@@ -24,6 +24,7 @@ from tools.training.learn import Learned, learn, trigrams
 from tools.training.rows import Rows, rows
 
 _OUT = Path(model.__file__).parent
+_DIGESTS = "SHA256SUMS"
 # From this weight on a clue is taken for knowledge.
 _AGAINST = -3.0
 
@@ -89,8 +90,15 @@ def held_out(known: Rows, margins: np.ndarray, learned: Learned) -> Figures:
     return figures(known.labels[known.whole], scores[known.whole])
 
 
+def listed(digests: dict[str, str]) -> str:
+    """Digests by file as `sha256sum --check` reads them."""
+    return "".join(
+        f"{digest.removeprefix('sha256:')}  {name}\n" for name, digest in digests.items()
+    )
+
+
 def main() -> int:
-    """Learns, writes the model files, prints figures of held-out groups."""
+    """Learns, writes the ONNX files and their digests, prints figures of held-out groups."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, default=_OUT)
@@ -100,12 +108,15 @@ def main() -> int:
     if not records:
         print("no labelled files to learn from", file=sys.stderr)
         return 2
+    digests = {}
     for name, recipe in RECIPES.items():
         learned, of = train(records, recipe, arguments.seed)
         content = model_file(learned, model.Card(columns(pack()), learned.curves))
         (arguments.out / name).write_bytes(content)
-        print(f"{name}: {len(content):,} bytes, {model.digest(content)}")
+        digests[name] = model.digest(content)
+        print(f"{name}: {len(content):,} bytes, {digests[name]}")
         print(f"  groups left out: F1 {of.f1:.3f}, AP {of.average_precision:.3f}, ECE {of.ece:.3f}")
+    (arguments.out / _DIGESTS).write_text(listed(digests))
     return 0
 
 
