@@ -72,7 +72,7 @@ evaluate: setup ## Measure the moderator and renew its card: make evaluate DATA=
 	@$(BIN)/python -m tools.training.evaluate $(DATA) --card docs/model-card.md --diagram docs/calibration.svg
 
 crash: setup ## Let it die at every named point, over all three transports
-	@$(BIN)/python tools/crash.py $(ARGS)
+	@$(BIN)/python -m tools.crash $(ARGS)
 
 canary: setup ## Plant 500 secrets everywhere, and look for them everywhere
 	@$(BIN)/python -m tools.canary $(ARGS)

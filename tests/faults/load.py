@@ -19,7 +19,8 @@ import httpx
 
 from bench.generate import generate
 
-_PATIENCE_SECONDS = 90.0
+# Longer than anything is away, or is killed again and again.
+_PATIENCE_SECONDS = 600.0
 _PAUSE_SECONDS = 0.2
 # What says that trying again can help, and when.
 _LATER, _WHEN = 503, "Retry-After"

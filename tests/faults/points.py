@@ -45,6 +45,10 @@ def _lose_the_moderator(house: House) -> list[Complaint]:
 def _make_schedules_due(house: House) -> list[Complaint]:
     with house.connect() as connection:
         connection.execute("UPDATE orchestrator.schedules SET next_at = now()")
+    until = time.monotonic() + _PATIENCE_SECONDS
+    due = "SELECT count(*) FROM orchestrator.schedules WHERE next_at <= now()"
+    while _number(house, due) and time.monotonic() < until:
+        time.sleep(_PAUSE_SECONDS)
     return []
 
 
@@ -79,17 +83,21 @@ def _rejudge(house: House) -> list[Complaint]:
                 [older.SerializeToString(), older.reason, report_id, ordinal],
             )
     _ask(house, f"/reports/{report_id}/rejudge", {"mode": "apply"})
-    verdicts = f"orchestrator.verdicts WHERE report_id = '{report_id}'"
-    added = _number(house, f"SELECT count(*) FROM {verdicts}") - len(rows)
-    again = _number(house, f"SELECT count(DISTINCT ordinal) FROM {verdicts} AND revision > 0")
+    # One more on each finding than before, however often they were judged before.
+    verdicts = f"FROM orchestrator.verdicts WHERE report_id = '{report_id}'"
+    findings = _number(house, f"SELECT count(DISTINCT ordinal) {verdicts}")
+    added = _number(house, f"SELECT count(*) {verdicts}") - len(rows)
+    least = len(rows) // findings + 1
+    again = f"SELECT ordinal {verdicts} GROUP BY ordinal HAVING count(*)"
+    once = _number(house, f"SELECT count(*) FROM ({again} = {least}) AS judged")
     found = []
-    if again < len(rows):
-        found.append(Complaint("lost", f"{len(rows) - again} findings not judged again"))
-    if added > again:
-        found.append(Complaint("doubled", f"{added - again} findings judged again twice"))
+    if added < findings or once < findings:
+        found.append(Complaint("lost", f"{findings - once} findings not judged again once"))
+    if added > findings:
+        found.append(Complaint("doubled", f"{added - findings} findings judged again twice"))
     return [
         *found,
-        *_told(house, report_id, added),
+        *_told(house, report_id, len(rows) + added - findings),
         *_summary(house, report_id),
     ]
 
