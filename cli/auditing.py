@@ -8,14 +8,7 @@ from urllib.parse import quote
 
 import typer
 
-from cli.commands import (
-    DEFAULT_SERVER,
-    ListFormat,
-    Server,
-    complain,
-    opened,
-    reporting_errors,
-)
+from cli.usage import DEFAULT_SERVER, ListFormat, Server, complain, opened, reporting_errors
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -72,8 +65,8 @@ def verify(
     """
     from audit import publishing
     from cli.client import ClientError
-    from cli.main import default_data_dir
     from cli.terminal import dump
+    from cli.usage import default_data_dir
 
     home = (data_dir or default_data_dir()).expanduser()
     folder = checkpoint or home / "checkpoints"

@@ -9,26 +9,33 @@ from __future__ import annotations
 
 import os
 import random
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from io import BufferedReader
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
+
+from cli.usage import (
+    DEFAULT_SERVER,
+    ERROR,
+    FOUND,
+    UNENDED,
+    ListFormat,
+    Risk,
+    Server,
+    complain,
+    opened,
+    reporting_errors,
+)
 
 if TYPE_CHECKING:
     from cli.client import Client, Declaration, Terms
 
 Json = dict[str, Any]
-
-FOUND = 1
-ERROR = 2
-UNENDED = 3
 
 _PAUSE_SECONDS = 0.5
 _PAUSE_MOST_SECONDS = 8.0
@@ -42,30 +49,7 @@ class Format(StrEnum):
     SARIF = "sarif"
 
 
-class ListFormat(StrEnum):
-    """How a list is written."""
-
-    TABLE = "table"
-    JSON = "json"
-
-
-class Risk(StrEnum):
-    """How much a finding matters."""
-
-    HIGH = "high"
-    MEDIUM = "medium"
-    LOW = "low"
-
-
-Server = Annotated[
-    str,
-    typer.Option(
-        envvar="WINNOW_SERVER",
-        help="http://host:port or https://host (REST), or grpc://host:port (orchestrator).",
-    ),
-]
 _Limit = Annotated[int, typer.Option(min=0, help="Rows of the table at most; 0 for all.")]
-DEFAULT_SERVER = "http://127.0.0.1:8080"
 
 
 def submit(
@@ -285,23 +269,6 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def complain(message: str) -> None:
-    from cli.terminal import escape
-
-    typer.echo(f"winnow: {escape(message)}", err=True)
-
-
-@contextmanager
-def reporting_errors() -> Iterator[None]:
-    from cli.client import ClientError
-
-    try:
-        yield
-    except ClientError as error:
-        complain(str(error))
-        raise typer.Exit(ERROR) from None
-
-
 def _labels(given: list[str]) -> dict[str, str]:
     from cli.client import ClientError
 
@@ -312,23 +279,6 @@ def _labels(given: list[str]) -> dict[str, str]:
             raise ClientError("--label must read name=value")
         labels[name] = value
     return labels
-
-
-@contextmanager
-def opened(file: str) -> Iterator[BinaryIO]:
-    from cli.client import ClientError
-
-    if file == "-":
-        yield sys.stdin.buffer
-        return
-    try:
-        data = Path(file).open("rb")  # noqa: SIM115 -- closed below; only opening may fail here
-    except OSError as error:
-        raise ClientError(
-            f"cannot be read: {(error.strerror or 'unknown error').lower()}"
-        ) from None
-    with data:
-        yield data
 
 
 def _submitted(

@@ -12,15 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.commands import (
-    DEFAULT_SERVER,
-    ERROR,
-    ListFormat,
-    Risk,
-    Server,
-    complain,
-    reporting_errors,
-)
+from cli.usage import DEFAULT_SERVER, ERROR, ListFormat, Risk, Server, complain, reporting_errors
 
 if TYPE_CHECKING:
     from cli.client import Client

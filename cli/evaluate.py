@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.commands import ERROR, complain
+from cli.usage import ERROR, complain
 
 if TYPE_CHECKING:
     from cli.evaluation.records import Record

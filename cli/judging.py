@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.commands import DEFAULT_SERVER, FOUND, ListFormat, Server, complain, reporting_errors
+from cli.usage import DEFAULT_SERVER, FOUND, ListFormat, Server, complain, reporting_errors
 
 Json = dict[str, Any]
 

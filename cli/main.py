@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from cli import auditing, commands, deciding, evaluate, judging, queue, reading, watching
+from cli.usage import default_data_dir
 
 app = typer.Typer(
     name="winnow",
@@ -48,14 +49,6 @@ class ServiceName(StrEnum):
 def _fail(message: str) -> None:
     typer.echo(f"winnow: {message}", err=True)
     raise typer.Exit(_ERROR)
-
-
-def default_data_dir() -> Path:
-    """Where `winnow up` keeps everything if it is not told."""
-    if os.geteuid() == 0:
-        return Path("/var/lib/winnow")
-    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(base) / "winnow"
 
 
 def _say_ready(url: str, local: bool) -> None:

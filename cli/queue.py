@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.commands import DEFAULT_SERVER, Server, reporting_errors
+from cli.usage import DEFAULT_SERVER, Server, reporting_errors
 
 Json = dict[str, Any]
 

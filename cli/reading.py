@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from cli.commands import ERROR, ListFormat, complain, opened, reporting_errors
+from cli.usage import ERROR, ListFormat, complain, opened, reporting_errors
 
 if TYPE_CHECKING:
     from winnow.ingest.v1.ingest_service_pb2 import IngestResponse
