@@ -36,6 +36,8 @@ check: setup ## Format, lint, types, layers, contracts, generated code
 	@$(BIN)/buf lint
 	@$(BIN)/buf breaking protos --against protos/released.binpb
 	@$(BIN)/python tools/check_gen.py
+	@$(BIN)/bandit -q -r runtime ingestor moderator orchestrator audit gateway cli migrations tools bench --skip B101,B104,B105,B311,B404,B603,B607,B608
+	@$(BIN)/python tools/check_advisories.py
 
 format: setup ## Format the code
 	@$(BIN)/ruff format --quiet $(CODE)

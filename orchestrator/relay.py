@@ -155,7 +155,7 @@ class Writer:
             except asyncio.CancelledError:
                 # Its thread goes on: whoever cancelled must not look at the tables
                 # before what is under way is committed or gone.
-                await asyncio.wait([writing])
+                await asyncio.gather(writing, return_exceptions=True)
                 raise
             crash.point("writer.stored")
             self._ring(self.report_id)
@@ -218,8 +218,10 @@ class Relay:
     def __init__(self, legs: Legs, writer: Writer) -> None:
         self._legs = legs
         self._writer = writer
-        # Findings of a batch, and the batch as a serialised ModerateRequest.
-        self._to_judge: asyncio.Queue[tuple[int, bytes] | None] = asyncio.Queue(2)
+        # Ordinals of a batch, and the batch as a serialised ModerateRequest.
+        self._to_judge: asyncio.Queue[tuple[list[int], bytes] | None] = asyncio.Queue(2)
+        # Sent and not answered.
+        self._asked: set[int] = set()
         self._credits = Credits(UNANSWERED_BATCHES)
         self._scanner_type = ""
         self._all_sent = False
@@ -252,7 +254,7 @@ class Relay:
                         if await agreement.complete(response.batch, self._scanner_type):
                             raw = response.SerializeToString()
                         await self._writer.put(response.batch)
-                        await self._to_judge.put((len(response.batch.findings), raw))
+                        await self._to_judge.put((_ordinals(response.batch), raw))
                     case "rejected":
                         await self._writer.put(list(response.rejected.rejected))
                     case "format":
@@ -298,7 +300,7 @@ class Relay:
         """Sends findings that an earlier run stored and did not judge."""
         async for batch in batches:
             handed_on = ModerateRequest(batch=batch).SerializeToString()
-            await self._to_judge.put((len(batch.findings), handed_on))
+            await self._to_judge.put((_ordinals(batch), handed_on))
 
     async def finish(self) -> None:
         """Says that no more findings come."""
@@ -327,6 +329,7 @@ class Relay:
                     self.llm = response.summary.llm if response.summary.HasField("llm") else None
                     continue
                 verdicts = response.verdicts
+                self._answered(verdicts)
                 self._credits.give(len(verdicts.verdicts))
                 if last is not None:
                     await self._writer.put(last)
@@ -342,7 +345,24 @@ class Relay:
             raise WinnowError(
                 "STREAM_CUT_SHORT", "the moderator ended without a summary", service="moderator"
             )
+        if self._asked:
+            raise WinnowError(
+                "STREAM_CUT_SHORT", "the moderator left findings out", service="moderator"
+            )
         return last
+
+    def _answered(self, verdicts: VerdictBatch) -> None:
+        """Each finding is judged once, and nothing but what was asked."""
+        ordinals = {verdict.ordinal for verdict in verdicts.verdicts}
+        if (
+            len(ordinals) != len(verdicts.verdicts)
+            or not ordinals <= self._asked
+            or not all(verdict.risk for verdict in verdicts.verdicts)
+        ):
+            raise WinnowError(
+                "INTERNAL", "the moderator's verdicts are not those of the findings it was sent"
+            )
+        self._asked -= ordinals
 
     async def _feed_findings(self, stream: Any, header: ModerateHeader) -> None:
         try:
@@ -352,14 +372,19 @@ class Relay:
                 header.scanner_type = self._scanner_type
             await stream.write(ModerateRequest(header=header).SerializeToString())
             while batch is not None:
-                size, raw = batch
-                await self._credits.take(size)
+                ordinals, raw = batch
+                await self._credits.take(len(ordinals))
+                self._asked.update(ordinals)
                 await stream.write(raw)
                 batch = await self._to_judge.get()
             self._all_sent = True
             await stream.done_writing()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             return  # the call has ended; its reader knows why
+
+
+def _ordinals(batch: FindingBatch) -> list[int]:
+    return [finding.ordinal for finding in batch.findings]
 
 
 async def stored_unjudged(database: Database, report_id: uuid.UUID) -> AsyncIterator[FindingBatch]:

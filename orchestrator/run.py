@@ -173,6 +173,7 @@ class Runner:
     def reopen(self, connection: Connection, job: Job) -> None:
         """Takes up a report whose run was given up."""
         report_id = uuid.UUID(job.key)
+        store_decisions.lift(connection, report_id, job.tenant)
         progress = store_findings.progress(connection, report_id)
         event = events.run_event(events.REPORT_RETRIED, report_id, job.tenant, progress)
         store.reopen(connection, report_id, event)

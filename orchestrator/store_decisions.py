@@ -22,6 +22,7 @@ from sqlalchemy import (
     Text,
     and_,
     cast,
+    delete,
     func,
     insert,
     literal,
@@ -195,6 +196,17 @@ def apply(connection: Connection, report_id: uuid.UUID, tenant: str) -> datetime
     if connection.execute(select(literal(1)).where(*holding).limit(1)).first() is not None:
         _put_verdicts(connection, at, and_(*holding), findings.c.report_id == report_id)
     return at
+
+
+def lift(connection: Connection, report_id: uuid.UUID, tenant: str) -> None:
+    """Takes back the verdicts that decisions gave a report which is to go on: its findings
+    are to be judged all the same, and `apply` gives them again at its end."""
+    lock_standing(connection, tenant, shared=True)
+    connection.execute(
+        delete(verdicts).where(
+            verdicts.c.report_id == report_id, verdicts.c.decision_id.is_not(None)
+        )
+    )
 
 
 def withdraw(

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+import psycopg
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DataError, DBAPIError, OperationalError
@@ -33,6 +34,9 @@ LOCK_TIMEOUT_MS = 5_000
 IDLE_IN_TRANSACTION_MS = 15_000
 # How long work waits for a connection before it is refused.
 PATIENCE_SECONDS = 10.0
+# States of a session that the driver counts among its internal errors: cut since it was
+# idle in a transaction, or read-only since the server is being replaced.
+_SESSION = "25"
 
 
 class Database:
@@ -114,12 +118,12 @@ class Database:
         try:
             with self.engine.begin() as connection:
                 return work(connection, *args, **kwargs)
-        except (OperationalError, PoolTimeoutError) as error:
+        except (OperationalError, PoolTimeoutError, psycopg.OperationalError) as error:
             _log.warning("database.unavailable", status="error", code=_sqlstate(error))
             raise WinnowError(
                 "DATABASE_UNAVAILABLE", "the database does not answer", retry_after=1.0
             ) from None
-        except DataError as error:
+        except (DataError, psycopg.DataError) as error:
             _log.error("database.refused", status="error", code=_sqlstate(error))
             raise WinnowError(
                 "INVALID_ARGUMENT",
@@ -127,7 +131,12 @@ class Database:
                 field="unknown",
                 rule="database",
             ) from None
-        except DBAPIError as error:
+        except (DBAPIError, psycopg.Error) as error:
+            if _sqlstate(error).startswith(_SESSION):
+                _log.warning("database.unavailable", status="error", code=_sqlstate(error))
+                raise WinnowError(
+                    "DATABASE_UNAVAILABLE", "the database does not answer", retry_after=1.0
+                ) from None
             _log.error("database.refused", status="error", code=_sqlstate(error))
             raise WinnowError(
                 "INTERNAL", f"the database refused a statement (SQLSTATE {_sqlstate(error)})"
@@ -163,4 +172,6 @@ def _in(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None:
 
 
 def _sqlstate(error: Exception) -> str:
-    return getattr(getattr(error, "orig", None), "sqlstate", None) or type(error).__name__
+    # COPY goes past SQLAlchemy: its errors are the driver's own.
+    cause = getattr(error, "orig", None) or error
+    return getattr(cause, "sqlstate", None) or type(error).__name__

@@ -164,6 +164,10 @@ class _Scope:
         level("rpc", method=self._method, status=status, duration_ms=took, **more)
 
     async def fail(self, error: Exception) -> NoReturn:
+        if isinstance(error, NotImplementedError):
+            # Of the contract's, but the servicer has none: generated code raises it.
+            self.done("error", reason="UNIMPLEMENTED")
+            await self._context.abort(grpc.StatusCode.UNIMPLEMENTED, "not served here")
         if not isinstance(error, WinnowError):
             error_id = str(uuid7())
             _log.error("rpc.defect", method=self._method, error_id=error_id, exc_info=error)
@@ -246,7 +250,9 @@ def _streaming(
             scope.enter()
             if not streamed:
                 validate(_decoded(request))
-            elif not method.startswith(_QUIET):
+            elif method.startswith(_QUIET):
+                request = (_decoded(one) async for one in request)
+            else:
                 request = _each_decoded(request)
             with places.taken(method):
                 result = inner(request, servicer_context)

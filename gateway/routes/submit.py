@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
@@ -48,6 +49,9 @@ _DUPLICATES = enum_numbers(DuplicateHandling.DESCRIPTOR)
 
 # Messages of this size: fewer cost less, and each stays far below gRPC's 4 MiB.
 _CHUNK = 1 << 18
+_MOST_SECONDS = 999_999_999
+# Up to the next comma that stands in no quoted string (RFC 9110 section 5.6.4).
+_PREFERENCE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*")+')
 _MAX_CHUNK = 1 << 20
 
 
@@ -106,14 +110,15 @@ class _Preferences(NamedTuple):
     @classmethod
     def of(cls, request: Request) -> _Preferences:
         found: dict[str, str] = {}
-        for preference in ",".join(request.headers.getlist("prefer")).split(","):
+        for preference in _PREFERENCE.findall(",".join(request.headers.getlist("prefer"))):
             name, _, value = preference.partition(";")[0].partition("=")
             # Of a preference that is given twice the first counts.
             found.setdefault(name.strip().lower(), value.strip().strip('"'))
         seconds = found.get("wait", "")
         waits = seconds.isascii() and seconds.isdigit()
         # More than a call may last is as good as any time.
-        return cls("respond-async" in found, int(seconds[:9]) if waits else None)
+        wait = min(int(seconds.lstrip("0")[:10] or "0"), _MOST_SECONDS) if waits else None
+        return cls("respond-async" in found, wait)
 
     @property
     def waits(self) -> bool:
