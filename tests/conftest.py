@@ -8,10 +8,15 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import migrations
 from cli.postgres import Postgres
 from runtime.database import Database
+
+# A busy machine is slow, and no defect.
+settings.register_profile("winnow", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("winnow")
 
 
 @pytest.fixture(scope="session")

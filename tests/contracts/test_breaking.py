@@ -49,7 +49,7 @@ CHANGES: dict[str, tuple[str, str, str]] = {
     ),
     "RPC removed": (
         AUDIT,
-        "rpc GetCheckpoint(GetCheckpointRequest) returns (GetCheckpointResponse);",
+        "rpc AppendEvents(AppendEventsRequest) returns (AppendEventsResponse);",
         "",
     ),
     "RPC renamed": (INGEST, "rpc ListFormats(", "rpc GetFormats("),

@@ -84,7 +84,7 @@ def test_errors_are_2_and_one_line(house: House, report: Path, tmp_path: Path) -
         (("submit", tmp_path / "none", "--server", house.url), "no such file"),
         (("submit", wrong, "--server", house.url), "FORMAT_UNKNOWN"),
         (("submit", report, "--scanner", "trufflehog", "--server", house.url), "SCANNER_MISMATCH"),
-        (("submit", report, "--server", "http://127.0.0.1:9"), "127.0.0.1:9"),
+        (("submit", report, "--retries", "0", "--server", "http://127.0.0.1:9"), "127.0.0.1:9"),
         (("show", "01920000-0000-7000-8000-000000000000", "--server", house.url), "REPORT_NOT_FO"),
     ):
         done = winnow(*arguments)

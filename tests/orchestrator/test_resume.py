@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -52,6 +52,7 @@ class Ingestor(ingest_rpc.IngestServiceServicer):
         self.break_after: list[int] = []
         self.open = 0
         self.sent = 0
+        self.fingerprint = b""
 
     async def Ingest(self, request_iterator: Any, _context: Any) -> AsyncIterator[Any]:
         self.open += 1
@@ -83,6 +84,8 @@ class Ingestor(ingest_rpc.IngestServiceServicer):
                                 ordinal=ordinal,
                                 kind=FindingKind.FINDING_KIND_CODE,
                                 rule_id="scripted",
+                                value_fingerprint=self.fingerprint,
+                                value_preview="abc… (40 characters)",
                             )
                         )
                 self.sent += len(batch.findings)
@@ -109,6 +112,8 @@ class Moderator(moderate_rpc.ModerateServiceServicer):
         self.open = 0
         self.summary = True
         self.end_after: int | None = None
+        self.altered: Callable[[VerdictBatch], None] = lambda _verdicts: None
+        self.defect_after: int | None = None
 
     async def Moderate(self, request_iterator: Any, _context: Any) -> AsyncIterator[Any]:
         self.open += 1
@@ -122,25 +127,27 @@ class Moderator(moderate_rpc.ModerateServiceServicer):
                     raise WinnowError("UPSTREAM_UNAVAILABLE", "broken off by the test")
                 if count == self.end_after:
                     break
+                if count == self.defect_after:
+                    raise ValueError("a defect of the test's")
                 count += 1
                 self.received += len(request.batch.findings)
                 if self.hold is not None:
                     await self.hold.wait()
                 ordinals = [finding.ordinal for finding in request.batch.findings]
                 self.judged += ordinals
-                yield moderate_pb.ModerateResponse(
-                    verdicts=VerdictBatch(
-                        verdicts=[
-                            Verdict(
-                                ordinal=ordinal,
-                                risk=Risk.RISK_LOW,
-                                reason="scripted",
-                                source=VerdictSource.VERDICT_SOURCE_HEURISTIC,
-                            )
-                            for ordinal in ordinals
-                        ]
-                    )
+                verdicts = VerdictBatch(
+                    verdicts=[
+                        Verdict(
+                            ordinal=ordinal,
+                            risk=Risk.RISK_LOW,
+                            reason="scripted",
+                            source=VerdictSource.VERDICT_SOURCE_HEURISTIC,
+                        )
+                        for ordinal in ordinals
+                    ]
                 )
+                self.altered(verdicts)
+                yield moderate_pb.ModerateResponse(verdicts=verdicts)
             if self.summary:
                 yield moderate_pb.ModerateResponse(summary=moderate_pb.ModerateSummary())
         finally:
@@ -164,6 +171,7 @@ class Rig:
 
     def __init__(self, stub: Any) -> None:
         self.reports = stub
+        self.channel: Any = None
         self.ingestor = Ingestor()
         self.moderator = Moderator()
         self.audit = Audit()
@@ -199,6 +207,7 @@ async def started(rig: Rig, database_url: str) -> AsyncIterator[Rig]:
             addresses[f"{name}_address"] = address
         given = settings(orchestrator.app.OrchestratorSettings, database_url, **addresses)
         _, channel = await stack.enter_async_context(serving(orchestrator.app.build(given)))
+        rig.channel = channel
         rig.reports = ReportServiceStub(channel)
         yield rig
 
