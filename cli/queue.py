@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -29,7 +30,10 @@ _AsJson = Annotated[bool, typer.Option("--json", help="Write the answer of the R
 @jobs_app.callback()
 def jobs(
     context: typer.Context,
-    state: Annotated[State | None, typer.Option(help="Only those in this state.")] = None,
+    state: Annotated[
+        State | None,
+        typer.Option(help="Only those in this state; the delayed are among the waiting."),
+    ] = None,
     kind: Annotated[str, typer.Option(help="Only those of this kind, e.g. report.run.")] = "",
     limit: Annotated[int, typer.Option(min=1, help="Jobs at most.")] = 50,
     as_json: _AsJson = False,
@@ -53,7 +57,7 @@ def jobs(
                 job["job_id"],
                 job["kind"],
                 job["key"],
-                job["state"],
+                _where(job),
                 job["attempt"],
                 f"{job['failures']} of {job['max_failures']}",
                 f"{job['due_at'][:19].replace('T', ' ')}Z",
@@ -101,7 +105,7 @@ def health(as_json: _AsJson = False, server: Server = DEFAULT_SERVER) -> None:
             (
                 depth["kind"],
                 *(depth[name] for name in ("waiting", "delayed", "running", "retried", "dead")),
-                _span(depth["oldest_age"]) if depth["waiting"] else "",
+                _span(depth["oldest_age"]) if depth["oldest_age"] else "",
             )
             for depth in answer["kinds"]
         ),
@@ -142,6 +146,14 @@ def _print(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     for row in rows:
         table.add_row(*(plain(str(value)) for value in row))
     console().print(table)
+
+
+def _where(job: Json) -> str:
+    """A job's state in the words of `winnow jobs health`."""
+    from runtime.clock import now
+
+    later = job["state"] == State.WAITING and datetime.fromisoformat(job["due_at"]) > now()
+    return "delayed" if later else str(job["state"])
 
 
 def _span(duration: float) -> str:

@@ -14,6 +14,7 @@ import socket
 import sys
 import threading
 import time
+from types import FrameType
 from typing import Any
 
 import uvloop
@@ -120,7 +121,16 @@ async def _serve_http(app: Any, listen: str, fd: int | None) -> None:
     import uvicorn
 
     bound = bind(listen) if fd is None else socket.socket(fileno=fd)
-    server = uvicorn.Server(
+
+    class Server(uvicorn.Server):
+        """Ends the event streams first: they would hold up a drain for as long as it may last."""
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            loop.call_soon_threadsafe(app.state.draining.set)
+            super().handle_exit(sig, frame)
+
+    loop = asyncio.get_running_loop()
+    server = Server(
         uvicorn.Config(
             app,
             log_config=None,

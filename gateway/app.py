@@ -30,6 +30,7 @@ class GatewaySettings(Settings):
 
 def build(settings: GatewaySettings) -> FastAPI:
     """The gateway as an ASGI application."""
+    import asyncio
     from collections.abc import AsyncIterator
     from contextlib import asynccontextmanager
 
@@ -58,6 +59,8 @@ def build(settings: GatewaySettings) -> FastAPI:
         **docs.ABOUT,
     )
     app.state.settings = settings
+    # Set when the server stops: what is streamed for as long as it lasts ends then.
+    app.state.draining = asyncio.Event()
     for routes in (submit, reports, decisions, credentials, events, audit, queue, health):
         app.include_router(routes.router)
     app.add_middleware(Requests, tenant=settings.tenant)

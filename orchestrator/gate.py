@@ -35,7 +35,7 @@ class AuditGate:
         """Returns if a report may be accepted.
 
         Raises:
-            WinnowError: AUDIT_UNAVAILABLE.
+            WinnowError: AUDIT_UNAVAILABLE; AUDIT_INCONSISTENT if the log was altered.
         """
         if self._audit is None or time.monotonic() < self._open_until:
             return
@@ -43,8 +43,10 @@ class AuditGate:
             # It signs only what grows from what it has signed: an altered log is refused here.
             await self._audit.GetCheckpoint(GetCheckpointRequest(), **call(_TIMEOUT_SECONDS))
         except grpc.aio.AioRpcError as error:
-            reason = from_rpc(error, "audit service").reason
-            _log.error("audit.required", status="error", reason=reason)
+            failure = from_rpc(error, "audit service")
+            _log.error("audit.required", status="error", reason=failure.reason)
+            if failure.reason == "AUDIT_INCONSISTENT":
+                raise failure from None  # waiting does not mend it
             raise WinnowError(
                 "AUDIT_UNAVAILABLE",
                 "the audit log cannot be written, and without it no report is accepted",

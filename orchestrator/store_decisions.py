@@ -235,8 +235,10 @@ def withdraw(
 
 def overdue(connection: Connection) -> list[str]:
     """Tenants with expired decisions that are not settled."""
-    query = select(decisions.c.tenant_id.distinct()).where(
-        ~decisions.c.settled, decisions.c.ends_at <= now()
+    query = (
+        select(decisions.c.tenant_id)
+        .distinct()
+        .where(~decisions.c.settled, decisions.c.ends_at <= now())
     )
     return list(connection.execute(query).scalars())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Column, Connection, delete, func, select
+from sqlalchemy import Column, Connection, case, delete, func, select
 
 from orchestrator.tables import activity, jobs, outbox, schedules
 from runtime.jobs import DEAD, RUNNING, WAITING
@@ -47,15 +47,18 @@ def _depths(connection: Connection) -> list[QueueDepth]:
     # One whose lease is over waits for a worker too.
     waiting = (state != DEAD) & (jobs.c.due_at <= now)
     running = (state == RUNNING) & (jobs.c.due_at > now)
+    failing = (state != DEAD) & (jobs.c.failures > 0)
+    # One that was never begun may have been put long before its time.
+    since = case((jobs.c.attempt == 0, jobs.c.due_at), else_=jobs.c.created_at)
     query = (
         select(
             jobs.c.kind,
             func.count().filter(waiting).label("waiting"),
             func.count().filter((state == WAITING) & (jobs.c.due_at > now)).label("delayed"),
             func.count().filter(running).label("running"),
-            func.count().filter(running & (jobs.c.attempt > 1)).label("retried"),
+            func.count().filter(failing).label("retried"),
             func.count().filter(state == DEAD).label("dead"),
-            (now - func.min(jobs.c.due_at).filter(waiting)).label("age"),
+            (now - func.min(since).filter(waiting | failing)).label("age"),
         )
         .group_by(jobs.c.kind)
         .order_by(jobs.c.kind)

@@ -79,7 +79,7 @@ class Submissions:
             remaining: seconds that the call may still last; None: for ever.
 
         Raises:
-            WinnowError: AUDIT_UNAVAILABLE; what `Intake.receive` and `Upload.create` raise; why the report
+            WinnowError: what `AuditGate.check` and `Intake.receive` and `Upload.create` raise; why the report
                 failed, with its `report_id`.
         """
         await self._gate.check()

@@ -109,6 +109,12 @@ def configure(service: str, level: str = "INFO") -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=max(number, logging.WARNING), force=True)
+    logging.captureWarnings(True)
+    # A caller that has gone away is no error of ours; handlers' own failures are logged
+    # by the interceptor.
+    logging.getLogger("grpc._cython.cygrpc").addFilter(
+        lambda record: "ExecuteBatchError" not in record.getMessage()
+    )
 
 
 def _exception_place(_logger: Any, _method: str, event: _Event) -> _Event:

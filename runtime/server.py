@@ -22,6 +22,9 @@ from runtime.log import get_logger
 
 _log = get_logger()
 
+# Our clients ping silent connections, each half minute (runtime.channels): without this
+# a server takes them for abusers, and cuts all that the connection carries.
+_PINGED = [("grpc.http2.min_ping_interval_without_data_ms", 10_000)]
 # Calls that are worked on at a time, and all that may be open, watchers among them.
 CALLS_AT_ONCE = 512
 MAX_CONCURRENT_RPCS = 12_000
@@ -62,7 +65,7 @@ class Service:
         """Listens, and says SERVING."""
         self._server = grpc.aio.server(
             interceptors=[self._interceptor],
-            options=[*OPTIONS, ("grpc.so_reuseport", 0)],
+            options=[*OPTIONS, *_PINGED, ("grpc.so_reuseport", 0)],
             maximum_concurrent_rpcs=MAX_CONCURRENT_RPCS,
         )
         self._register(self._server)

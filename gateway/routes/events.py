@@ -63,7 +63,7 @@ async def watch_report(request: Request) -> Response:
     if first is None:
         # What makes a browser's EventSource stop asking.
         return Response(status_code=204)
-    return _EventStream(first, batches, after, cloud)
+    return _EventStream(first, batches, after, cloud, request.app.state.draining)
 
 
 @router.websocket("/reports/{report_id}/stream")
@@ -130,15 +130,31 @@ def _followed(
     query = request.query_params
     if not set(query) <= set(_PARAMETERS):
         raise unknown(_PARAMETERS)
-    after = _ordinal("after", query.get("after", "0"))
+    name, place = "after", query.get("after", "0")
     # A client that comes back asks with the URL that it had first: the header is newer.
     if last := request.headers.get("last-event-id"):
-        after = _ordinal("Last-Event-ID", last)
+        _ordinal(name, place)
+        name, place = "Last-Event-ID", last
+    after = _ordinal(name, place)
     wanted = query.get("format", "winnow")
     if wanted not in _FORMATS:
         raise _invalid("format", f"must be one of: {', '.join(_FORMATS)}")
     watches: Watches = request.app.state.watches
-    return after, _FORMATS[wanted], watches.follow(report_id, after)
+    return after, _FORMATS[wanted], _named(watches.follow(report_id, after), name)
+
+
+async def _named(
+    batches: AsyncGenerator[list[Event], None], name: str
+) -> AsyncGenerator[list[Event], None]:
+    """The same batches; a place that the report does not have is called as it was sent."""
+    try:
+        async with aclosing(batches):
+            async for batch in batches:
+                yield batch
+    except WinnowError as error:
+        if error.metadata.get("field") != "after":
+            raise
+        raise _invalid(name, "must be the ordinal of an event that there is, or 0") from None
 
 
 def _ordinal(name: str, value: str) -> int:
@@ -159,6 +175,7 @@ class _EventStream(StreamingResponse):
         batches: the others.
         after: the last ordinal that the client has.
         cloud: whether it wants CloudEvents.
+        draining: ends the stream when it is set; the client comes back to another life.
     """
 
     media_type = "text/event-stream"
@@ -169,12 +186,14 @@ class _EventStream(StreamingResponse):
         batches: AsyncGenerator[list[Event], None],
         after: int,
         cloud: bool,
+        draining: asyncio.Event,
     ) -> None:
         super().__init__((), headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         self._first = first
         self._batches = batches
         self._after = after
         self._cloud = cloud
+        self._draining = draining
 
     async def stream_response(self, send: Send) -> None:
         await send(
@@ -189,7 +208,7 @@ class _EventStream(StreamingResponse):
             async with aclosing(self._batches):
                 await self._send(send, b"retry: %d\n\n" % _RETRY_MS)
                 await self._send_batch(send, self._first)
-                async for batch in self._batches:
+                while (batch := await self._following()) is not None:
                     await self._send_batch(send, batch)
         except WinnowError as error:
             name = b"cut" if error.reason == "READER_TOO_SLOW" else b"error"
@@ -197,6 +216,18 @@ class _EventStream(StreamingResponse):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FAREWELL_SECONDS):
                 await send({"type": "http.response.body", "body": end, "more_body": False})
+
+    async def _following(self) -> list[Event] | None:
+        """The next batch; None at the end, or when the server stops."""
+        batch = asyncio.ensure_future(anext(self._batches, None))
+        over = asyncio.ensure_future(self._draining.wait())
+        try:
+            await asyncio.wait({batch, over}, return_when=asyncio.FIRST_COMPLETED)
+            return batch.result() if batch.done() else None
+        finally:
+            over.cancel()
+            batch.cancel()
+            await asyncio.wait({batch, over})
 
     async def _send_batch(self, send: Send, batch: list[Event]) -> None:
         if not batch:

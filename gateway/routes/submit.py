@@ -50,6 +50,8 @@ _DUPLICATES = enum_numbers(DuplicateHandling.DESCRIPTOR)
 # Messages of this size: fewer cost less, and each stays far below gRPC's 4 MiB.
 _CHUNK = 1 << 18
 _MOST_SECONDS = 999_999_999
+# As many as the orchestrator takes.
+_KEY = re.compile(r"[!-~]{1,255}\Z")
 # Up to the next comma that stands in no quoted string (RFC 9110 section 5.6.4).
 _PREFERENCE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*")+')
 _MAX_CHUNK = 1 << 20
@@ -274,8 +276,7 @@ def _is_raw(request: Request) -> bool:
 
 def _idempotency_key(request: Request) -> str:
     given = request.headers.getlist("idempotency-key")
-    # What is in it the orchestrator checks; none at all would mean there was no key.
-    if given and (len(given) > 1 or not given[0]):
+    if given and (len(given) > 1 or not _KEY.match(given[0])):
         raise WinnowError(
             "INVALID_ARGUMENT",
             "Idempotency-Key must be given once, with 1 to 255 visible ASCII characters",

@@ -228,6 +228,8 @@ class Stack:
     orchestrator: Service
     # Of the gateway: what it keeps of watched reports.
     watches: Watches
+    # Set when the server stops.
+    draining: asyncio.Event
 
 
 @pytest.fixture(scope="session")
@@ -263,7 +265,7 @@ async def stack() -> AsyncIterator[Stack]:
         await asyncio.sleep(0.01)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     async with httpx.AsyncClient(base_url=url, timeout=30) as client:
-        yield Stack(url, client, reports, orchestrator, app.state.watches)
+        yield Stack(url, client, reports, orchestrator, app.state.watches, app.state.draining)
     server.should_exit = True
     await serving
     await orchestrator.stop(0)

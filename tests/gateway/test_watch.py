@@ -141,6 +141,24 @@ async def test_silence_is_filled(
     assert [ordinal for ordinal, _, _ in parse(text)] == [2]
 
 
+async def test_a_server_that_stops_ends_the_stream(
+    client: httpx.AsyncClient, stack: Any, reports: Any
+) -> None:
+    report = reports.add(0)
+    reports.happened(report.report_id, "REPORT_CREATED")
+    try:
+        async with asyncio.timeout(5), client.stream("GET", url(report)) as answer:
+            pieces = answer.aiter_text()
+            text = await anext(pieces)
+            while "REPORT_CREATED" not in text:
+                text += await anext(pieces)
+            stack.draining.set()
+            # Whole, so that the client comes back at once instead of looking for what is missing.
+            assert "".join([piece async for piece in pieces]).strip() == ""
+    finally:
+        stack.draining.clear()
+
+
 async def test_a_stream_that_fails_says_so(
     client: httpx.AsyncClient, stack: Any, reports: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
