@@ -130,12 +130,10 @@ def _followed(
     query = request.query_params
     if not set(query) <= set(_PARAMETERS):
         raise unknown(_PARAMETERS)
-    name, place = "after", query.get("after", "0")
+    name, after = "after", _ordinal("after", query.get("after", "0"))
     # A client that comes back asks with the URL that it had first: the header is newer.
     if last := request.headers.get("last-event-id"):
-        _ordinal(name, place)
-        name, place = "Last-Event-ID", last
-    after = _ordinal(name, place)
+        name, after = "Last-Event-ID", _ordinal("Last-Event-ID", last)
     wanted = query.get("format", "winnow")
     if wanted not in _FORMATS:
         raise _invalid("format", f"must be one of: {', '.join(_FORMATS)}")

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from cli.queue import _span
-from runtime.clock import uuid7
+from runtime.clock import now, uuid7
 from tests.cli.conftest import Run
 from tests.gateway.queues import Desk
 from tests.gateway.queues import desk as desk
@@ -65,6 +65,18 @@ async def test_jobs_are_filtered_and_paged(winnow: Run, desk: Desk) -> None:
     assert (await winnow("jobs", "--state", "done")).exit_code == 2
 
 
+async def test_a_job_that_waits_for_a_later_time_is_delayed(winnow: Run, desk: Desk) -> None:
+    later = desk.queue.add("a", JOB_STATE_WAITING)
+    later.due_at.FromDatetime(now() + timedelta(minutes=1))
+    desk.queue.add("a", JOB_STATE_WAITING)
+    leased = desk.queue.add("a", JOB_STATE_RUNNING)
+    leased.due_at.FromDatetime(now() + timedelta(minutes=1))
+    _, *lines = (await winnow("jobs")).stdout.splitlines()
+    assert [line.split()[3] for line in lines] == ["running", "waiting", "delayed"]
+    _, *lines = (await winnow("jobs", "--state", "waiting")).stdout.splitlines()
+    assert [line.split()[3] for line in lines] == ["waiting", "delayed"]
+
+
 async def test_retry(winnow: Run, desk: Desk) -> None:
     job = desk.queue.add("report.run", JOB_STATE_DEAD)
     result = await winnow("jobs", "retry", job.job_id)
@@ -86,6 +98,9 @@ async def test_retry(winnow: Run, desk: Desk) -> None:
 async def test_health(winnow: Run, desk: Desk) -> None:
     depth = desk.queue.health.kinds.add(kind="report.run", waiting=3, retried=1, dead=2)
     depth.oldest_age.FromTimedelta(timedelta(minutes=3, seconds=20))
+    failing = desk.queue.health.kinds.add(kind="uploads.sweep", delayed=1, retried=1)
+    failing.oldest_age.FromTimedelta(timedelta(seconds=65))
+    desk.queue.health.kinds.add(kind="quiet", dead=1).oldest_age.FromTimedelta(timedelta())
     state = desk.queue.health.schedules.add(name="uploads.sweep", cron="7 * * * *", zone="UTC")
     state.due_in.FromTimedelta(timedelta(seconds=59))
     desk.queue.health.events_of_a_day["REPORT_DONE"] = 7
@@ -96,6 +111,8 @@ async def test_health(winnow: Run, desk: Desk) -> None:
     lines = [line.split() for line in result.stdout.splitlines()]
     assert lines[0] == ["kind", "waiting", "delayed", "running", "retried", "dead", "oldest"]
     assert lines[1] == ["report.run", "3", "0", "0", "1", "2", "3", "min", "20", "s"]
+    assert lines[2] == ["uploads.sweep", "0", "1", "0", "1", "0", "1", "min", "5", "s"]
+    assert lines[3] == ["quiet", "0", "0", "0", "0", "1"]
     assert ["REPORT_DONE", "7"] in lines
     assert ["uploads.sweep", "7", "*", "*", "*", "*", "UTC", "59", "s"] in lines
     assert (

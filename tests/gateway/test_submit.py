@@ -217,7 +217,13 @@ async def test_idempotency_key_is_handed_on(client: httpx.AsyncClient, reports: 
 
 
 @pytest.mark.parametrize(
-    "headers", [[("idempotency-key", "")], [("idempotency-key", "a"), ("idempotency-key", "b")]]
+    "headers",
+    [
+        [("idempotency-key", "")],
+        [("idempotency-key", "a"), ("idempotency-key", "b")],
+        [("idempotency-key", "a b")],
+        [("idempotency-key", "a" * 256)],
+    ],
 )
 async def test_a_key_that_is_none_is_refused(
     client: httpx.AsyncClient, reports: Any, headers: list[tuple[str, str]]

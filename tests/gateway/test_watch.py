@@ -106,6 +106,36 @@ async def test_what_is_no_place_to_go_on_is_refused(
     assert SECRET not in answer.text
 
 
+@pytest.mark.parametrize(
+    ("headers", "query", "field"),
+    [
+        ({"last-event-id": "99"}, "", "Last-Event-ID"),
+        ({"last-event-id": "99"}, "?after=1", "Last-Event-ID"),
+        ({}, "?after=99", "after"),
+    ],
+)
+async def test_a_place_beyond_the_end_is_called_as_it_was_sent(
+    client: httpx.AsyncClient, reports: Any, headers: dict[str, str], query: str, field: str
+) -> None:
+    report = reports.add(0)
+    await client.get(url(report))
+    ended = await client.get(url(report) + query, headers=headers)
+    assert (ended.status_code, ended.json()["field"]) == (400, field)
+    assert ended.json()["detail"].startswith(f"{field} must be")
+
+
+async def test_a_place_that_may_still_come_is_waited_for(
+    client: httpx.AsyncClient, reports: Any
+) -> None:
+    report = reports.add(0)
+    reports.happened(report.report_id, "REPORT_CREATED")
+    async with client.stream("GET", url(report), headers={"last-event-id": "3"}) as answer:
+        assert answer.status_code == 200
+        reports.happened(report.report_id, "REPORT_DONE")
+        [(_, name, problem)] = parse("".join([piece async for piece in answer.aiter_text()]))
+    assert (name, problem["field"]) == ("error", "Last-Event-ID")
+
+
 async def test_one_call_for_all_who_watch(
     client: httpx.AsyncClient, stack: Any, reports: Any
 ) -> None:

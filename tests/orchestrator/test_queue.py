@@ -128,6 +128,7 @@ async def test_health_counts_jobs_by_what_they_wait_for(desk: Desk) -> None:
     await desk.put(kind, "is for later", due_at=at + MINUTE)
     running = {"state": RUNNING, "due_at": at + MINUTE}
     await desk.put(kind, "runs", **running, attempt=1)
+    # Once begun before, by a process that stopped in an orderly way.
     await desk.put(kind, "runs again", **running, attempt=2)
     # Its worker is silent: somebody else may take it.
     await desk.put(kind, "lapsed", state=RUNNING, attempt=1, due_at=at - MINUTE)
@@ -139,12 +140,34 @@ async def test_health_counts_jobs_by_what_they_wait_for(desk: Desk) -> None:
         3,
         1,
         2,
-        1,
+        0,
         1,
     )
     assert 300 <= depth.oldest_age.ToTimedelta().total_seconds() < 360
     assert (found[other].waiting, found[other].dead) == (0, 1)
     assert found[other].oldest_age.ToTimedelta() == timedelta()
+
+
+async def test_health_shows_jobs_that_fail_wherever_they_are(desk: Desk) -> None:
+    kind = a_kind()
+    at = now()
+    old = {"created_at": at - 7 * MINUTE, "attempt": 4, "failures": 3}
+    await desk.put(kind, "comes back", due_at=at + MINUTE, **old)
+    await desk.put(kind, "is due again", due_at=at - MINUTE, **old)
+    await desk.put(kind, "runs again", state=RUNNING, due_at=at + MINUTE, **old)
+    # Neither says that anything fails now.
+    await desk.put(kind, "dead", state=DEAD, **{**old, "created_at": at - 90 * MINUTE})
+    await desk.put(kind, "for later", due_at=at + MINUTE, created_at=at - 90 * MINUTE)
+    [depth] = [depth for depth in (await desk.health()).kinds if depth.kind == kind]
+    assert (depth.waiting, depth.delayed, depth.running, depth.retried) == (1, 2, 1, 3)
+    assert 7 * MINUTE <= depth.oldest_age.ToTimedelta() < 8 * MINUTE
+
+
+async def test_a_job_put_for_a_later_time_is_no_older_than_that(desk: Desk) -> None:
+    kind = a_kind()
+    await desk.put(kind, "is due", due_at=now() - MINUTE, created_at=now() - 90 * MINUTE)
+    [depth] = [depth for depth in (await desk.health()).kinds if depth.kind == kind]
+    assert MINUTE <= depth.oldest_age.ToTimedelta() < 2 * MINUTE
 
 
 async def test_health_tells_what_waits_to_be_shipped(desk: Desk) -> None:

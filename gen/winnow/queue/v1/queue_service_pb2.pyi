@@ -53,18 +53,22 @@ class QueueDepth(_message.Message):
     kind: _builtins.str
     """Kind of job, e.g. "report.run"."""
     waiting: _builtins.int
-    """Wait for a worker now."""
+    """Wait for a worker now, those with a lease that is over among them."""
     delayed: _builtins.int
     """Wait for a later time: schedules, and back-off after a failure."""
     running: _builtins.int
     """Are on lease."""
     retried: _builtins.int
-    """Of those, were begun before: failed, or their worker died."""
+    """Of the waiting, delayed and running: have failed, or their worker died, and
+    are tried again.
+    """
     dead: _builtins.int
     """Have given up."""
     @_builtins.property
     def oldest_age(self) -> _duration_pb2.Duration:
-        """How long the oldest one that waits for a worker has been due."""
+        """Age of the oldest one that waits for a worker or is tried again: since it
+        was put, or, if it was put for a later time and not begun yet, since then.
+        """
 
     def __init__(
         self,
@@ -208,7 +212,7 @@ class ListJobsRequest(_message.Message):
     page_token: _builtins.str
     """next_page_token of the page before; empty for the first."""
     state: _job_pb2.JobState.ValueType
-    """Only jobs in this state, unless unspecified."""
+    """Only jobs in this state, unless unspecified. Waiting includes the delayed."""
     kind: _builtins.str
     """Only jobs of this kind, unless empty."""
     def __init__(
