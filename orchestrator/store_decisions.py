@@ -459,7 +459,7 @@ def add_verdicts(
     )
     on_them = and_(findings.c.report_id == report_id, findings.c.ordinal.in_(ordinals))
     before = _counts(connection, on_them, at)
-    following: dict[int, int] = dict(connection.execute(query).tuples().all())
+    following: dict[int, int] = {row[0]: row[1] for row in connection.execute(query)}
     put_verdicts(connection, report_id, tenant, [made], following)
     _shift(connection, before, _counts(connection, on_them, at))
 
