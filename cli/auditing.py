@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import typer
 
-from cli.usage import DEFAULT_SERVER, ListFormat, Server, complain, opened, reporting_errors
+from cli.usage import DEFAULT_SERVER, ListFormat, complain, opened, reporting_errors
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -26,6 +26,13 @@ audit_app = typer.Typer(
     name="audit", no_args_is_help=True, help="Verify the audit log, prove events, check proofs."
 )
 
+_Server = Annotated[
+    str,
+    typer.Option(
+        envvar="WINNOW_SERVER",
+        help="http://host:port or https://host (REST), or grpc://host:port (audit service).",
+    ),
+]
 _Format = Annotated[ListFormat, typer.Option("--format")]
 _Key = Annotated[
     str,
@@ -63,19 +70,24 @@ def verify(
     Exit codes: 0 it is what was signed, 1 it was altered (the first wrong event is
     named), 2 it cannot be verified.
     """
-    from audit import publishing
     from cli.client import ClientError
     from cli.terminal import dump
     from cli.usage import default_data_dir
 
-    home = (data_dir or default_data_dir()).expanduser()
-    folder = checkpoint or home / "checkpoints"
+    home = (data_dir or default_data_dir()).expanduser().resolve()
+    own = home / "checkpoints"
+    folder = checkpoint or own
     with reporting_errors():
-        if not public_key and not (folder / publishing.PUBLIC_KEY).is_file():
-            raise ClientError("no public key: name one with --public-key")
-        key = _read_key(public_key or str(folder / publishing.PUBLIC_KEY))
-        published = _read_published(folder, key)
-        found = _verified(database_url or _embedded_url(home), key, published)
+        url = database_url or _embedded_url(home)
+        if not folder.exists():
+            raise ClientError(
+                f"no published checkpoint in {folder}; name one with --checkpoint "
+                "(`winnow audit checkpoint > FILE` writes it)"
+            )
+        # A database that was named need not be that of the default directory.
+        ours = data_dir is not None or not database_url
+        key = _read_key(public_key or _key_beside(folder, *([own] if ours else [])))
+        found = _verified(url, key, _read_published(folder, key))
     if output is ListFormat.JSON:
         print(dump(_as_json(found)))
     else:
@@ -86,8 +98,10 @@ def verify(
 
 @audit_app.command()
 def prove(
-    event_id: Annotated[str, typer.Argument(metavar="EVENT", help="The event's id.")],
-    server: Server = DEFAULT_SERVER,
+    event_id: Annotated[
+        str, typer.Argument(metavar="EVENT", help="The event's id, as `winnow events` shows it.")
+    ],
+    server: _Server = DEFAULT_SERVER,
 ) -> None:
     """Write the proof that an event stands in the log, for `winnow audit check`.
 
@@ -158,7 +172,7 @@ def check(
 
 
 @audit_app.command()
-def checkpoint(server: Server = DEFAULT_SERVER, output: _Format = ListFormat.TABLE) -> None:
+def checkpoint(server: _Server = DEFAULT_SERVER, output: _Format = ListFormat.TABLE) -> None:
     """Print the newest signed checkpoint: keep it where nobody who runs Winnow can write."""
     from cli.terminal import dump
 
@@ -169,7 +183,7 @@ def checkpoint(server: Server = DEFAULT_SERVER, output: _Format = ListFormat.TAB
 
 @audit_app.command("public-key")
 def public_key(
-    server: Server = DEFAULT_SERVER,
+    server: _Server = DEFAULT_SERVER,
     pem: Annotated[bool, typer.Option("--pem", help="As openssl reads it.")] = False,
 ) -> None:
     """Print the key that verifies checkpoints; compare it with one from elsewhere."""
@@ -196,6 +210,19 @@ def _read_key(given: str) -> Ed25519PublicKey:
         return notes.read_key(text.decode("ascii"))
     except (notes.NoteError, UnicodeDecodeError):
         raise ClientError(f"{given}: it holds no public key") from None
+
+
+def _key_beside(*folders: Path) -> str:
+    """The file with the public key, of the first folder that has one."""
+    from audit import publishing
+    from cli.client import ClientError
+
+    for folder in folders:
+        if (file := folder / publishing.PUBLIC_KEY).is_file():
+            return str(file)
+    raise ClientError(
+        "no public key: name one with --public-key (`winnow audit public-key` prints it)"
+    )
 
 
 def _read_published(folder: Path, key: Ed25519PublicKey) -> Published:

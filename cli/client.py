@@ -115,7 +115,9 @@ class Client(Protocol):
     def submit(
         self, data: BinaryIO, declared: Declaration, terms: Terms, sent: Callable[[int], None]
     ) -> Json:
-        """Sends one report: its `report_id`, its `status`, and whether it was `reused`.
+        """Sends one report: its `report_id`, its `status`, and, where that is so, that it
+        was `reused`, is a `duplicate_of` another, or that its key was answered before
+        (`replayed`).
 
         Args:
             sent: hears of each chunk's size.
@@ -263,7 +265,9 @@ class RestClient:
                 content=_chunks(data, sent),
                 timeout=httpx.Timeout(_TIMEOUT, read=_TIMEOUT + terms.wait),
             )
-        return self._checked(answer)
+        told = self._checked(answer)
+        replayed = answer.headers.get("idempotent-replayed") == "true"
+        return {**told, "replayed": True} if replayed else told
 
     def watch(self, report_id: str, after: int = 0) -> Iterator[Json]:
         path = f"{_path(report_id)}/events/stream"
@@ -411,14 +415,20 @@ def _problem(problem: Json, retry_after: str = "") -> ClientError:
     """A problem (RFC 9457) in one line."""
     title, detail = problem.get("title", "the server failed"), problem.get("detail", "")
     reason = f" ({problem['reason']})" if "reason" in problem else ""
+    about = _about(problem.get("reason"), problem.get("report_id"))
     known = MAPPINGS.get(str(problem.get("reason")))
     # A problem that names its report is that report's end.
     ended = "report_id" in problem
     return ClientError(
-        f"{title}: {detail}{reason}" if detail else f"{title}{reason}",
+        f"{title}: {detail}{reason}{about}" if detail else f"{title}{reason}{about}",
         may_pass=not ended and (known.retry if known else problem.get("status") in _MAY_PASS),
         after=float(retry_after) if retry_after.isascii() and retry_after.isdigit() else 0.0,
     )
+
+
+def _about(reason: Any, report_id: Any) -> str:
+    """The report that an error names, unless it says that there is none."""
+    return f"; report {report_id}" if report_id and reason != "REPORT_NOT_FOUND" else ""
 
 
 def _first(items: Iterator[Json], limit: int) -> list[Json]:
@@ -473,8 +483,15 @@ class GrpcClient:
         with self._reaching():
             submitted = self._reports.SubmitReport(requests())
         answer = to_json(submitted.report)
-        told = {name: answer[name] for name in ("report_id", "status")}
-        return {**told, "reused": True} if submitted.reused else told
+        told = {
+            name: answer[name]
+            for name in ("report_id", "status", "duplicate_of")
+            if answer.get(name)
+        }
+        return {
+            **told,
+            **{name: True for name in ("reused", "replayed") if getattr(submitted, name)},
+        }
 
     def watch(self, report_id: str, after: int = 0) -> Iterator[Json]:
         request = WatchReportRequest(report_id=report_id, after_ordinal=after)
@@ -596,7 +613,8 @@ def _from_winnow(error: WinnowError, server: str) -> ClientError:
     if error.reason == "UPSTREAM_UNAVAILABLE":
         return _unreachable(server)
     return ClientError(
-        f"{error.title}: {error.message} ({error.reason})",
+        f"{error.title}: {error.message} ({error.reason})"
+        f"{_about(error.reason, error.metadata.get('report_id'))}",
         may_pass=error.retryable and "report_id" not in error.metadata,
         after=error.retry_after or 0.0,
     )

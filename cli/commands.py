@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from io import BufferedReader
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, NamedTuple
 
 import typer
 
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 _PAUSE_SECONDS = 0.5
-_PAUSE_MOST_SECONDS = 8.0
+_PAUSE_MOST_SECONDS = 10.0
+_KEY = re.compile(r"[!-~]{1,255}")
 
 
 class Format(StrEnum):
@@ -47,6 +49,20 @@ class Format(StrEnum):
     TABLE = "table"
     JSON = "json"
     SARIF = "sarif"
+
+
+class _Answer(NamedTuple):
+    """A report, and what is told beside it.
+
+    Args:
+        name: what the user knows it by.
+        content: as the server answers it.
+        replayed: whether its key had been answered before.
+    """
+
+    name: str
+    content: Json
+    replayed: bool = False
 
 
 _Limit = Annotated[int, typer.Option(min=0, help="Rows of the table at most; 0 for all.")]
@@ -87,11 +103,17 @@ def submit(
         ),
     ] = False,
     idempotency_key: Annotated[
-        str, typer.Option(help="Of one report: sent again with it, it makes no second one.")
-    ] = "",
+        str | None, typer.Option(help="Of one report: sent again with it, it makes no second one.")
+    ] = None,
     retries: Annotated[
-        int, typer.Option(min=0, max=100, help="Attempts more if the connection fails, or a 503.")
-    ] = 3,
+        int,
+        typer.Option(
+            min=0,
+            max=100,
+            help="Attempts more if the connection fails, or a 503; "
+            "8 go on for about a minute, pauses of up to 15 seconds between them.",
+        ),
+    ] = 8,
     limit: _Limit = 100,
 ) -> None:
     """Submit reports, wait for their verdicts, show them.
@@ -107,10 +129,9 @@ def submit(
         declared = Declaration(scanner, repository, ref, commit, _labels(label or []))
         if at_once and (fail_on or wait or output is Format.SARIF):
             raise ClientError("--async waits for nothing: no --fail-on, --wait or --format sarif")
-        if idempotency_key and len(files) > 1:
-            raise ClientError("--idempotency-key is for one report")
+        _check_key(idempotency_key, files)
         client = connect(server)
-    answers: list[tuple[str, Json]] = []
+    answers: list[_Answer] = []
     failed = False
     for file in files:
         name = "stdin" if file == "-" else file
@@ -118,11 +139,12 @@ def submit(
         try:
             with opened(file) as data:
                 answer = _submitted(client, data, name, declared, terms, retries)
+            replayed = answer.pop("replayed", False)
             if not (at_once or wait):
                 _followed(client, name, answer["report_id"])
             if not at_once and (wait is None or answer["status"] == "done"):
                 answer = _whole(client, answer["report_id"], output)
-            answers.append((name, answer))
+            answers.append(_Answer(name, answer, replayed))
         except ClientError as error:
             complain(f"{name}: {error}")
             failed = True
@@ -131,13 +153,13 @@ def submit(
     if failed:
         raise typer.Exit(ERROR)
     if fail_on is not None:
-        if any(_reaches(answer, fail_on) for _, answer in answers):
+        if any(_reaches(answer.content, fail_on) for answer in answers):
             raise typer.Exit(FOUND)
-        unread = sum(answer.get("records", {}).get("rejected", 0) for _, answer in answers)
+        unread = sum(one.content.get("records", {}).get("rejected", 0) for one in answers)
         if unread and not allow_rejected:
             complain(f"{unread} records could not be read (--allow-rejected accepts that)")
             raise typer.Exit(ERROR)
-    if not at_once and any("findings" not in answer for _, answer in answers):
+    if not at_once and any("findings" not in answer.content for answer in answers):
         raise typer.Exit(UNENDED)
 
 
@@ -159,7 +181,7 @@ def show(
         return
     with reporting_errors():
         answer = _whole(connect(server), report_id, output, risk.value if risk else "")
-    _write(console(), [("report", answer)], output, limit)
+    _write(console(), [_Answer("report", answer)], output, limit)
     if error := answer.get("error"):
         complain(f"the report failed: {error['message']} ({error['reason']})")
         raise typer.Exit(ERROR)
@@ -269,6 +291,19 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
+def _check_key(key: str | None, files: list[str]) -> None:
+    """Refuses a key that the server would refuse, and an empty one: a variable that is
+    not set would silently mean that there is none."""
+    from cli.client import ClientError
+
+    if key is None:
+        return
+    if not _KEY.fullmatch(key):
+        raise ClientError("--idempotency-key must have 1 to 255 visible ASCII characters")
+    if len(files) > 1:
+        raise ClientError("--idempotency-key is for one report")
+
+
 def _labels(given: list[str]) -> dict[str, str]:
     from cli.client import ClientError
 
@@ -300,6 +335,9 @@ def _submitted(
             time.sleep(pause * random.uniform(1.0, 1.5))  # noqa: S311 -- not all in step
             data.seek(0)
             continue
+        if attempt:
+            # What was answered before was this submission.
+            answer.pop("replayed", None)
         if answer.get("reused"):
             complain(f"{name}: was submitted before, as report {answer['report_id']}")
         return answer
@@ -313,7 +351,7 @@ def _followed(client: Client, name: str, report_id: str) -> None:
 
     last = ""
     with _progress(name) as (_, judged):
-        for event in following(client, report_id):
+        for event in following(client, report_id, begun=True):
             last = event["event_type"]
             judged(event["payload"]["progress"])
     if last not in FINAL:
@@ -369,20 +407,18 @@ def _reaches(answer: Json, bar: Risk) -> bool:
     return any(answer.get("summary", {}).get(risk, 0) for risk in at_least)
 
 
-def _write(console: Any, answers: list[tuple[str, Json]], output: Format, limit: int) -> None:
+def _write(console: Any, answers: list[_Answer], output: Format, limit: int) -> None:
     from cli import render
     from cli.sarif import sarif
-    from cli.terminal import dump, plain
+    from cli.terminal import dump
 
-    found = [answer for _, answer in answers]
+    found = [answer.content for answer in answers]
     if output is Format.TABLE:
-        for name, answer in answers:
+        for name, answer, replayed in answers:
             if "findings" in answer:
-                render.report(console, answer, name, limit)
+                render.report(console, answer, name, limit, replayed=replayed)
             else:
-                report_id, status = answer["report_id"], answer["status"]
-                line = f"{name}: {status} · {report_id} · winnow watch {report_id}"
-                console.print(plain(line), soft_wrap=True)
+                render.unended(console, answer, name, replayed=replayed)
     elif output is Format.SARIF:
         print(dump(sarif(answer for answer in found if "findings" in answer)))
     else:

@@ -16,7 +16,9 @@ _ORDER = {risk: number for number, risk in enumerate(RISKS)}
 _STYLES = {"high": "bold red", "medium": "yellow", "low": "dim"}
 
 
-def report(console: Console, answer: Json, name: str, limit: int) -> None:
+def report(
+    console: Console, answer: Json, name: str, limit: int, *, replayed: bool = False
+) -> None:
     """One report: its findings, the riskiest first, and its account.
 
     Args:
@@ -24,6 +26,7 @@ def report(console: Console, answer: Json, name: str, limit: int) -> None:
         answer: the report with its findings.
         name: what the user knows it by.
         limit: rows at most; 0 for all.
+        replayed: whether its key had been answered before.
     """
     findings = sorted(answer["findings"], key=lambda f: _ORDER.get(f["risk"], len(_ORDER)))
     shown = findings[:limit] if limit else findings
@@ -42,7 +45,7 @@ def report(console: Console, answer: Json, name: str, limit: int) -> None:
         console.print(table)
     if len(shown) < len(findings):
         console.print(plain(f"… and {len(findings) - len(shown)} more (--limit 0 shows all)"))
-    console.print(plain(f"{name}: {_account(answer)}"))
+    console.print(plain(f"{name}: {_account(answer)}{_before(answer, replayed)}"))
     _notices(console, answer.get("notices", []))
     if rejected_count := answer.get("records", {}).get("rejected", 0):
         console.print(
@@ -50,6 +53,13 @@ def report(console: Console, answer: Json, name: str, limit: int) -> None:
                 f"  {rejected_count} records could not be read: winnow rejected {answer['report_id']}"
             )
         )
+
+
+def unended(console: Console, answer: Json, name: str, *, replayed: bool = False) -> None:
+    """One report whose verdicts were not waited for; as `report`."""
+    report_id = answer["report_id"]
+    line = f"{name}: {answer['status']} · {report_id}{_before(answer, replayed)}"
+    console.print(plain(f"{line} · winnow watch {report_id}"), soft_wrap=True)
 
 
 def finding(console: Console, answer: Json) -> None:
@@ -66,6 +76,10 @@ def finding(console: Console, answer: Json) -> None:
     )
     for name, text in told:
         console.print(plain(f"{name:12} {text}"))
+    if aliases := ", ".join(detail["aliases"]):
+        # Of a secret, the scanners that saw it; of all else, its other names.
+        how = "also reported by" if found["kind"] == "possible_secret" else "also known as"
+        console.print(plain(f"{how} {aliases}"))
     table = _table("decided", "risk", "by", "reason")
     for verdict in answer["verdicts"]:
         table.add_row(
@@ -102,18 +116,22 @@ def reports(console: Console, answers: list[Json]) -> None:
 
 
 def events(console: Console, answers: list[Json]) -> None:
-    """An audit trail."""
-    table = _table("#", "when", "event", "service", "request", "payload")
+    """A report's audit trail: what each event says beside which report, and how far it was."""
+    table = _table("#", "when", "event", "service", "id", "payload")
     for answer in answers:
         event = answer["event"]
-        payload = event["payload"] or {}
+        told = {
+            name: value
+            for name, value in sorted((event["payload"] or {}).items())
+            if value != "" and name not in ("progress", "report_id")
+        }
         table.add_row(
             plain(str(answer["sequence"])),
             plain(_moment(event["occurred_at"])),
             plain(event["event_type"]),
             plain(event["service"]),
-            plain(event["request_id"]),
-            plain(", ".join(f"{k}={_short(v)}" for k, v in sorted(payload.items()) if v != "")),
+            plain(event["event_id"]),
+            plain(", ".join(f"{name}={_short(value)}" for name, value in told.items())),
         )
     console.print(table)
 
@@ -320,7 +338,7 @@ def _notices(console: Console, notices: list[Json]) -> None:
 
 
 # Columns of ids: to be copied, so that they stay on one line.
-_IDS = frozenset({"decision", "finding", "fingerprint", "report"})
+_IDS = frozenset({"decision", "finding", "fingerprint", "id", "report"})
 
 
 def _table(*columns: str) -> Table:
@@ -342,6 +360,12 @@ def _account(answer: Json) -> str:
     parts += [f"{n} {what}" for what in ("merged", "rejected") if (n := records.get(what, 0))]
     parts.append(f"{answer['scanner_type'] or 'no scanner named'}, {answer['status']}")
     return f"{' · '.join(parts)} · {answer['report_id']}"
+
+
+def _before(answer: Json, replayed: bool) -> str:
+    """What of this submission had been there before."""
+    same = f" · same bytes as {first}" if (first := answer.get("duplicate_of")) else ""
+    return f"{same} · answered before" if replayed else same
 
 
 def _moment(stamp: str | None) -> str:

@@ -18,9 +18,9 @@ Json = dict[str, Any]
 
 FINAL = ("REPORT_DONE", "REPORT_FAILED")
 
-_RETRIES = 10
+_RETRIES = 20
 _PAUSE_SECONDS = 0.25
-_PAUSE_MOST_SECONDS = 8.0
+_PAUSE_MOST_SECONDS = 10.0
 
 
 def watch(
@@ -33,19 +33,26 @@ def watch(
 ) -> None:
     """Follow a report to its end: what has happened, then what happens.
 
-    Exit codes: 0 the report is done, 2 it failed, or an error.
+    A connection that is lost is made again, for about two minutes.
+
+    Exit codes: 0 the report is done, 2 it failed, or an error, 130 Ctrl-C.
     """
-    from cli.client import connect
+    from cli.client import ClientError, connect
     from cli.terminal import console, dump_line, plain
 
     target = console()
     last: Json = {}
     with reporting_errors():
-        for last in following(connect(server), report_id, after):
-            if json:
-                print(dump_line(last), flush=True)
-            else:
-                target.print(plain(_line(last)), soft_wrap=True)
+        try:
+            for last in following(connect(server), report_id, after):
+                if json:
+                    print(dump_line(last), flush=True)
+                else:
+                    target.print(plain(_line(last)), soft_wrap=True)
+        except ClientError as error:
+            if not last:
+                raise
+            raise ClientError(f"{error}; go on with `--after {last['ordinal']}`") from None
     if last.get("event_type") == "REPORT_FAILED":
         complain(f"the report failed ({last['payload']['reason']})")
         raise typer.Exit(ERROR)
@@ -56,17 +63,22 @@ def register(app: typer.Typer) -> None:
     app.command()(watch)
 
 
-def following(client: Client, report_id: str, after: int = 0) -> Iterator[Json]:
+def following(
+    client: Client, report_id: str, after: int = 0, *, begun: bool = False
+) -> Iterator[Json]:
     """A report's events after an ordinal, to its end, as REST answers an Envelope.
 
     A connection that is lost is made again, and goes on after the last event.
 
+    Args:
+        begun: the server is known to have the report: its silence may pass.
+
     Raises:
-        ClientError: the server does not answer, at once or for about half a minute.
+        ClientError: the server does not answer, at once or for about two minutes.
     """
     from cli.client import ClientError
 
-    failures, begun = 0, False
+    failures = 0
     while True:
         try:
             for event in client.watch(report_id, after):

@@ -308,8 +308,8 @@ class Upload:
         if known.request_digest != asked.digest():
             raise WinnowError(
                 "IDEMPOTENCY_KEY_REUSED",
-                "this key was sent with another report, or with other words about it, within "
-                "24 hours; send another key with each report",
+                "this key was sent with another report, or with another scanner, format, source "
+                "or labels, within 24 hours; send another key with each report",
                 report_id=str(known.report_id),
             )
         report = store.get(connection, known.report_id, self._tenant)

@@ -140,7 +140,10 @@ async def test_a_changed_proof_and_another_key_are_refused(
         (("prove", "not-an-id"), "it is a UUID"),
         (("prove", "0198c5a0-0000-7000-8000-000000000000"), "no event has this id"),
         (("check", "/nowhere", "--public-key", "AAAA"), "not an Ed25519 public key"),
-        (("verify", "--data-dir", "/nowhere"), "no public key"),
+        (
+            ("verify", "--data-dir", "/nowhere"),
+            "no database of `winnow up` in /nowhere; name it with",
+        ),
     ],
 )
 async def test_what_cannot_be_done_is_said_in_a_line(
@@ -188,6 +191,30 @@ async def test_verifying_needs_the_right_key_and_a_database(
     refused = await winnow("verify", "--database-url", own_url, *where)
     assert refused.exit_code == 2
     assert "cannot be read (SQLSTATE 42P01)" in refused.stderr
+
+
+async def test_verifying_says_which_of_its_parts_is_missing(
+    stand: Stand, winnow: Run, own_url: str, checkpoints: Path, tmp_path: Path
+) -> None:
+    database = ("--database-url", own_url)
+    refused = await winnow("verify", *database, "--data-dir", str(tmp_path / "none"))
+    assert refused.exit_code == 2
+    assert "`winnow audit checkpoint > FILE`" in refused.stderr
+    (tmp_path / "elsewhere").mkdir()
+    kept = tmp_path / "elsewhere" / "checkpoint"
+    kept.write_text((checkpoints / "checkpoint").read_text())
+    refused = await winnow("verify", *database, "--checkpoint", str(kept))
+    assert refused.exit_code == 2
+    assert "no public key: name one with --public-key" in refused.stderr
+    # The key of a directory that is named is taken, whatever checkpoint goes with it.
+    where = ("--checkpoint", str(kept), "--data-dir", str(tmp_path))
+    assert (await winnow("verify", *database, *where)).exit_code == 0
+
+
+async def test_the_help_names_the_service_that_is_asked(winnow: Run) -> None:
+    for command in ("prove", "checkpoint", "public-key"):
+        said = " ".join((await winnow(command, "--help")).stdout.replace("│", " ").split())
+        assert "(audit service)" in said
 
 
 async def test_checkpoint_and_key_are_printed_as_others_read_them(

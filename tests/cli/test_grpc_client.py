@@ -72,11 +72,18 @@ def test_submit_sends_header_chunks_and_end(server: Server) -> None:
     assert received == data
     assert request.end.size_bytes == len(data)
     call.requests_closed()
-    answer = report_service_pb2.SubmitReportResponse(reused=True)
+    answer = report_service_pb2.SubmitReportResponse(reused=True, replayed=True)
     answer.report.report_id = "r1"
+    answer.report.duplicate_of = "r0"
     answer.report.status = report_pb2.REPORT_STATUS_DONE
     call.terminate(answer, *_ending(None))
-    assert submitted.result(5) == {"report_id": "r1", "status": "done", "reused": True}
+    assert submitted.result(5) == {
+        "report_id": "r1",
+        "status": "done",
+        "duplicate_of": "r0",
+        "reused": True,
+        "replayed": True,
+    }
     assert sum(sent) == len(data)
 
 
@@ -84,7 +91,7 @@ def test_submit_tells_whether_the_same_again_may_go_well(server: Server) -> None
     for error, may_pass in (
         (WinnowError("OVERLOADED", "busy", retry_after=2.0), True),
         (WinnowError("STREAM_CUT_SHORT", "it failed for good", report_id="r1"), False),
-        (WinnowError("IDEMPOTENCY_KEY_REUSED", "another report"), False),
+        (WinnowError("IDEMPOTENCY_KEY_REUSED", "another report", report_id="r1"), False),
     ):
         submitted = server.calling(
             server.client.submit, io.BytesIO(b"[]"), Declaration(), Terms(), lambda _size: None
@@ -101,6 +108,7 @@ def test_submit_tells_whether_the_same_again_may_go_well(server: Server) -> None
         with pytest.raises(ClientError) as caught:
             submitted.result(5)
         assert (caught.value.may_pass, caught.value.after) == (may_pass, error.retry_after or 0)
+        assert str(caught.value).endswith("; report r1") == ("report_id" in error.metadata)
 
 
 def test_watch_yields_events_as_json(server: Server) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -195,3 +196,73 @@ async def test_reuse_asks_for_it_and_says_so(
     report_id = next(reversed(reports.reports))
     assert result.stderr == f"winnow: {file}: was submitted before, as report {report_id}\n"
     assert "src/0.py" in result.stdout
+
+
+async def test_a_server_that_is_away_is_tried_for_about_a_minute(
+    winnow: Run, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()  # of the pauses
+    slept: list[float] = []
+    monkeypatch.setattr(commands.time, "sleep", slept.append)
+    result = await winnow("submit", file, "--server", "http://127.0.0.1:9")
+    assert result.exit_code == 2
+    assert result.stderr.count("trying again") == len(slept) == 8
+    assert 45 <= sum(slept) <= 69
+
+
+@pytest.mark.parametrize("key", ["", "two words", "h\xe4\xdflich", "k" * 256])
+async def test_a_key_that_no_server_takes_is_refused_before_anything_is_sent(
+    winnow: Run, reports: Any, file: str, key: str
+) -> None:
+    before = len(reports.uploads)
+    result = await winnow("submit", file, "--idempotency-key", key)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        "winnow: --idempotency-key must have 1 to 255 visible ASCII characters\n"
+    )
+    assert len(reports.uploads) == before
+
+
+@pytest.mark.parametrize("how", [(), ("--async",)])
+async def test_what_was_there_before_is_told_beside_the_report(
+    winnow: Run,
+    reports: Any,
+    file: str,
+    told: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    how: tuple[str, ...],
+) -> None:
+    assert "answered before" not in (await winnow("submit", file, *how)).stdout
+    add, first = reports.add, next(reversed(reports.reports))
+    monkeypatch.setattr(reports, "add", lambda *n, **f: add(*n, **f, duplicate_of=first))
+    told["replayed"] = True
+    result = await winnow("submit", file, *how)
+    assert result.exit_code == 0, result.stderr
+    assert f" · same bytes as {first} · answered before" in result.stdout
+    written = await winnow("submit", file, *how, "--format", "json")
+    answer = json.loads(written.stdout[written.stdout.index("{") :])
+    assert answer["duplicate_of"] == first
+    assert "replayed" not in answer
+
+
+async def test_an_answer_to_an_attempt_of_its_own_is_no_earlier_one(
+    winnow: Run,
+    reports: Any,
+    file: str,
+    told: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(commands.time, "sleep", lambda _seconds: None)
+    told["replayed"] = True
+    reports.busy = 1
+    result = await winnow("submit", file)
+    assert result.exit_code == 0
+    assert "answered before" not in result.stdout
+
+
+async def test_an_error_names_the_report_that_it_is_about(winnow: Run, tmp_path: Path) -> None:
+    bad = tmp_path / "bad"
+    bad.write_bytes(b"bad")
+    result = await winnow("submit", str(bad))
+    assert result.exit_code == 2
+    assert re.search(r"\(REPORT_MALFORMED\); report [0-9a-f-]{36}\n$", result.stderr)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cli import watching
-from cli.client import ClientError
+from cli.client import ClientError, RestClient
 from cli.watching import following
 from winnow.report.v1 import report_pb2
 
@@ -103,3 +103,28 @@ async def test_watch_of_what_failed_or_is_not_there_exits_with_2(winnow: Any, re
     missing = await winnow("watch", "0198c5a0-0000-7000-8000-000000000000")
     assert missing.exit_code == 2
     assert "REPORT_NOT_FOUND" in missing.stderr
+
+
+async def test_watch_says_where_to_go_on_when_it_gives_up(
+    winnow: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaking(_: Any, _report_id: str, after: int = 0) -> Iterator[Any]:
+        if not after:
+            yield {"ordinal": 4, "event_type": "REPORT_PROGRESS"}
+        raise ClientError("away", may_pass=True)
+
+    monkeypatch.setattr(RestClient, "watch", breaking)
+    result = await winnow("watch", "r1", "--json")
+    assert result.exit_code == 2
+    assert result.stderr == "winnow: away; go on with `--after 4`\n"
+    again = await winnow("watch", "r1", "--json", "--after", "4")
+    assert again.stderr == "winnow: away\n"
+
+
+def test_it_holds_out_for_about_two_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # of the pauses
+    slept: list[float] = []
+    monkeypatch.setattr(watching.time, "sleep", slept.append)
+    with pytest.raises(ClientError):
+        follow(Breaking(4, ClientError("broke", may_pass=True), breaks=50))
+    assert 75 < sum(slept) < 160

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import uuid
 from pathlib import Path
 
 import pytest
@@ -110,6 +112,38 @@ def test_show_reports_events(house: House, report: Path) -> None:
     assert [entry["event"]["event_type"] for entry in trail][:5] == DECIDED
     table = winnow("events", report_id, **server).stdout
     assert all(event in table for event in DECIDED)
+
+
+def test_a_key_is_answered_once_and_stands_for_one_report(
+    house: House, report: Path, tmp_path: Path
+) -> None:
+    keyed = ("--idempotency-key", uuid.uuid4().hex, "--server", house.url)
+    first = winnow("submit", report, *keyed)
+    assert first.returncode == 0, first.stderr
+    assert "answered before" not in first.stdout
+    again = winnow("submit", report, *keyed)
+    assert again.stdout.rstrip() == f"{first.stdout.rstrip()} · answered before"
+    other = tmp_path / "other.json"
+    other.write_bytes(load_report("gitleaks.empty.json"))
+    refused = winnow("submit", other, *keyed)
+    assert refused.returncode == 2
+    assert "another scanner, format, source or labels" in refused.stderr
+    assert "(IDEMPOTENCY_KEY_REUSED); report " in refused.stderr
+    assert refused.stderr.split()[-1] in first.stdout
+
+
+def test_an_event_of_the_trail_is_proved_and_the_log_verified(house: House, report: Path) -> None:
+    report_id = house.submit(report.read_bytes())["report_id"]
+    trail = winnow("events", report_id, "--server", house.url).stdout.splitlines()
+    created = next(line for line in trail if "REPORT_CREATED" in line)
+    assert "progress=" not in created
+    event_id = next(word for word in created.split() if word.count("-") == 4)
+    proof = winnow("audit", "prove", event_id, "--server", house.url)
+    assert (proof.returncode, proof.stderr) == (0, "")
+    # As one types it where `winnow up --data-dir data` was started.
+    verified = winnow("audit", "verify", "--data-dir", os.path.relpath(house.data_dir))
+    assert (verified.returncode, verified.stderr) == (0, "")
+    assert "all as they were signed" in verified.stdout
 
 
 @pytest.mark.parametrize(
