@@ -55,6 +55,8 @@ def build(settings: GatewaySettings) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        # A redirect would repeat the path that was asked for: it may hold anything.
+        redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
         **docs.ABOUT,
     )

@@ -19,6 +19,8 @@ WITHHELD = "(withheld)"
 # random, or is anything but a name, is counted and not repeated.
 _NAME = re.compile(r"[A-Za-z_@$][A-Za-z0-9_@$/-]{0,47}")
 _DRAWN = re.compile(r"\d(?:.*\d){4}|(?:\d+\D+){3}|[A-Za-z0-9]{33}")
+# Words in a row, as in a passphrase: no scanner names a field so.
+_WORDS = re.compile(r"(?:[A-Za-z]+-){3}[A-Za-z]")
 _STEP = re.compile(r"\[\]|[^.\[\]]+")
 
 _SAYS = {
@@ -45,7 +47,9 @@ def shown(field: str) -> str:
     if redact(field) != field or REDACTED in field:
         return WITHHELD
     for step in _STEP.findall(field):
-        if step != "[]" and (not _NAME.fullmatch(step) or _DRAWN.search(step)):
+        if step != "[]" and (
+            not _NAME.fullmatch(step) or _DRAWN.search(step) or _WORDS.search(step)
+        ):
             return WITHHELD
     return field
 

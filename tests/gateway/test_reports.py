@@ -196,3 +196,10 @@ async def test_rejected_records_are_listed_with_their_reason(
     assert answer.status_code == 200
     (one,) = answer.json()["rejected"]
     assert (one["ordinal"], one["reason"], one["detail"]) == (3, "syntax", "not valid JSON")
+
+
+async def test_no_redirect_repeats_a_path(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/reports/a-made-up-value/")
+    assert answer.status_code == 404
+    assert "location" not in answer.headers
+    assert "a-made-up-value" not in answer.text

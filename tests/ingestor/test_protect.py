@@ -17,6 +17,7 @@ from ingestor.preview import preview
 from ingestor.protect import Protector, timestamp, visible
 from ingestor.records import Record, state_of
 from tests.fixtures.reports import load_report
+from tests.fixtures.tokens import Maker
 from tests.fixtures.values import planted_values
 from tests.ingestor.reading_reports import (
     KEYS,
@@ -26,6 +27,7 @@ from tests.ingestor.reading_reports import (
     evidence,
     gitleaks,
     ingest,
+    only,
 )
 from winnow.finding.v1 import finding_pb2 as pb
 
@@ -239,3 +241,27 @@ def test_a_plain_word_stays_in_names_of_files_and_rules() -> None:
     assert whole.code.location.path == "[REDACTED]"
     [drawn] = ingest(dump([gitleaks(1, Secret="adm1n-x", File="src/adm1n-x/a.py")])).findings
     assert "adm1n-x" not in drawn.code.location.path
+
+
+@pytest.mark.parametrize("spell", FORMS[:5])
+def test_a_value_as_it_was_written_is_masked_too(spell: Any) -> None:
+    written = '"' + "\\n".join(("-----BEGIN EC PRIVATE " + "KEY-----", "Zm9v" * 16, "YmFy" * 4))
+    path = only([gitleaks(Secret=written, File=f"src/{spell(written)}/a.py")]).code.location.path
+    assert "[REDACTED]" in path
+    assert spell(written)[60:80] not in path
+
+
+def test_parts_that_say_it_all_are_masked_where_they_stand_alone() -> None:
+    url = "amqp://shop:made-up%2Fvalue@queue.example.test/jobs"
+    for part in ("made-up%2Fvalue", "made-up/value"):
+        found = only([gitleaks(Secret=url, Tags=[f"a {part} b"])])
+        assert found.raw_metadata["Tags"] == "a [REDACTED] b"
+    lines = "user = nobody\npassword = made-up-00000001\nhousekeeping"
+    found = only([gitleaks(Secret=lines, RuleID="x made-up-00000001 housekeeping")])
+    assert found.rule_id == "x [REDACTED] housekeeping"
+
+
+def test_a_token_is_masked_before_a_long_text_is_cut() -> None:
+    token = Maker(5).checksummed("gh" + "p_")
+    found = only([gitleaks(Author="", Tags=["x" * 230 + " " + token])])
+    assert token[:16] not in found.raw_metadata["Tags"]

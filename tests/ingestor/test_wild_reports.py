@@ -169,6 +169,7 @@ def test_a_tool_larger_than_any_record_is_told() -> None:
         ("sha256_v2", "sha256_v2"),
         ("a1b2c3-made-up", "(withheld)"),
         ("made up", "(withheld)"),
+        ("made-up-words-only", "(withheld)"),
     ],
 )
 def test_names_that_may_be_values_are_not_repeated(name: str, shown: str) -> None:

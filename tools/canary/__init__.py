@@ -1,0 +1,1 @@
+"""The canary proof: planted secrets go in by every way, and come out nowhere."""

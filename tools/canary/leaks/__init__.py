@@ -1,0 +1,1 @@
+"""Builds that leak on purpose: the proof must find them out."""
