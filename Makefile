@@ -77,10 +77,10 @@ crash: setup ## Let it die at every named point, over all three transports
 	@$(BIN)/python -m tools.crash $(ARGS)
 
 canary: setup ## Plant 500 secrets everywhere, and look for them everywhere
-	@$(BIN)/python -m tools.canary $(ARGS)
+	@$(BIN)/python -m tools.canary --seed $(or $(SEED),1) $(ARGS)
 
 tamper: setup ## Alter the audit log in every way, and see it found
-	@$(BIN)/python tools/tamper.py $(ARGS)
+	@$(BIN)/python tools/tamper.py --seed $(or $(SEED),1) $(ARGS)
 
 bench: setup ## Speed and memory, each beside its limit
 	@$(BIN)/python -m bench

@@ -7,13 +7,18 @@ it is counted, and said by name.
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, deque
 
-from runtime.redaction import REDACTED, redact
+from runtime.redaction import REDACTED, holds, redact
 from winnow.ingest.v1.notice_pb2 import Notice, NoticeKind
 
 MOST_NOTICES = 64
 WITHHELD = "(withheld)"
+
+# A name may stand behind the records of the object whose member it is.
+_REMEMBERED = 256
+# Shorter values are repeated in names by chance.
+_SHORTEST = 8
 
 # A name as programmers give it. Names come from the report: what looks drawn at
 # random, or is anything but a name, is counted and not repeated.
@@ -61,6 +66,20 @@ class Notices:
         self._counts: Counter[tuple[NoticeKind.ValueType, str]] = Counter()
         # Names as they came, so that each is looked at once.
         self._shown: dict[str, str] = {}
+        self._strange: set[str] = set()
+        self._values: deque[str] = deque(maxlen=_REMEMBERED)
+
+    def value(self, value: str) -> None:
+        """A value that was read: no name that repeats it is told."""
+        if len(value) < _SHORTEST:
+            return
+        self._values.append(value)
+        for field in [one for one in self._strange if len(one) >= len(value)]:
+            if holds(field, value):
+                self._strange.discard(field)
+                self._shown[field] = WITHHELD
+                key = (NoticeKind.NOTICE_KIND_UNKNOWN_FIELD, field)
+                self.note(key[0], field, self._counts.pop(key, 0))
 
     def note(self, kind: NoticeKind.ValueType, field: str = "", records: int = 1) -> None:
         """Counts records that a notice concerns; a report without records may
@@ -83,6 +102,13 @@ class Notices:
 
     def unknown(self, field: str) -> None:
         """One more record with a field that its dialect is not known to have."""
+        if field not in self._shown and field not in self._strange:
+            if len(self._strange) == MOST_NOTICES or any(
+                len(value) <= len(field) and holds(field, value) for value in self._values
+            ):
+                field = WITHHELD
+            else:
+                self._strange.add(field)
         self.note(NoticeKind.NOTICE_KIND_UNKNOWN_FIELD, field)
 
     def missing(self, field: str) -> None:

@@ -189,6 +189,7 @@ class _Run:
                     self._merged += 1
                     continue
                 self._findings += 1
+                self._notices.value(record.value)
                 if record.value_state == VALUE_STATE_REDACTED:
                     self._notices.note(NoticeKind.NOTICE_KIND_VALUES_REDACTED)
                 if ordinal < start:

@@ -175,3 +175,13 @@ def test_a_tool_larger_than_any_record_is_told() -> None:
 def test_names_that_may_be_values_are_not_repeated(name: str, shown: str) -> None:
     found = ingest(dump([gitleaks(**{name: 1})]))
     assert [notice.field for notice in found.summary.notices] == [shown]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_field_named_like_a_value_is_not_told(first: bool) -> None:
+    value = "harbourLantern"
+    strange = gitleaks(1, Secret="another-value-7") | {value: 1}
+    carried = gitleaks(2, Secret=value)
+    found = ingest(dump([strange, carried] if first else [carried, strange]))
+    named = {notice.field: notice.records for notice in found.summary.notices}
+    assert named == {"(withheld)": 1}
