@@ -143,7 +143,9 @@ REWRITES = {
     ),
     "everything is cut": ("TRUNCATE audit.events, audit.tiles, audit.checkpoints",),
     "the checkpoint is deleted": ("DELETE FROM audit.checkpoints",),
-    "the checkpoint is another's": ("UPDATE audit.checkpoints SET note = replace(note, 'A', 'B')",),
+    "the checkpoint is another's": (
+        "UPDATE audit.checkpoints SET note = translate(note, 'ABCDEFGHIJ', 'BCDEFGHIJA')",
+    ),
     "an event that was never appended": (
         "INSERT INTO audit.events SELECT sequence + 1, gen_random_uuid(), tenant_id, subject,"
         " event_type, recorded_at, leaf, leaf_hash FROM audit.events"

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
+import structlog
 from typer.testing import CliRunner, Result
 
 from cli.main import app
 from tests.gateway.conftest import stack as stack
 
 Run = Callable[..., Awaitable[Result]]
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """The server lives in this process: what it logs is not what a command writes."""
+    before = structlog.get_config()
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture
