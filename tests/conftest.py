@@ -14,8 +14,11 @@ import migrations
 from cli.postgres import Postgres
 from runtime.database import Database
 
-# A busy machine is slow, and no defect.
-settings.register_profile("winnow", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# A busy machine is slow, and no defect. The same examples each time: a red test must mean
+# that the code has changed. `--hypothesis-profile=search` looks for new ones.
+_PATIENT = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("winnow", derandomize=True, **_PATIENT)
+settings.register_profile("search", max_examples=1_000, **_PATIENT)
 settings.load_profile("winnow")
 
 
