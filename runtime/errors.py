@@ -65,6 +65,11 @@ MAPPINGS: dict[str, _Mapping] = {
     "LEASE_LOST": _Mapping(_C.ABORTED, 409, "Lease lost"),
     "AUDIT_INCONSISTENT": _Mapping(_C.DATA_LOSS, 500, "Audit log altered"),
     "AUDIT_UNAVAILABLE": _Mapping(_C.UNAVAILABLE, 503, "Audit unavailable", retry=True),
+    "UNAUTHENTICATED": _Mapping(_C.UNAUTHENTICATED, 401, "API key needed"),
+    "PERMISSION_DENIED": _Mapping(_C.PERMISSION_DENIED, 403, "Not allowed"),
+    "SEALING_KEY_UNKNOWN": _Mapping(_C.UNAVAILABLE, 503, "Sealing key unknown", retry=True),
+    "REPORT_SHREDDED": _Mapping(_C.FAILED_PRECONDITION, 410, "Report shredded"),
+    "API_KEY_NOT_FOUND": _Mapping(_C.NOT_FOUND, 404, "API key not found"),
 }
 
 

@@ -122,6 +122,22 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_AUDIT_UNAVAILABLE: _ErrorReason.ValueType  # 35
     """No audit record can be made, and without one nothing new is accepted. Retry: yes."""
+    ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 36
+    """No API key was shown where one is needed, or it is unknown, expired or
+    revoked. Metadata: `header`. Retry: no; with another key.
+    """
+    ERROR_REASON_PERMISSION_DENIED: _ErrorReason.ValueType  # 37
+    """The caller is known and may not do this. Metadata: `role`, the one that is
+    missing, or `peer`. Retry: no.
+    """
+    ERROR_REASON_SEALING_KEY_UNKNOWN: _ErrorReason.ValueType  # 38
+    """A data key is wrapped with a key-encryption key that the service does not
+    hold. Metadata: `key_id`, `report_id`. Retry: yes, once it is given that key.
+    """
+    ERROR_REASON_REPORT_SHREDDED: _ErrorReason.ValueType  # 39
+    """The report's data key was destroyed. Metadata: `report_id`. Retry: no."""
+    ERROR_REASON_API_KEY_NOT_FOUND: _ErrorReason.ValueType  # 40
+    """No API key has this id. Metadata: `key_id`. Retry: no."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Machine-readable reason of an error. "Retry" says whether the same call can
@@ -226,4 +242,20 @@ was altered. Metadata: `tree_size` of that checkpoint. Retry: no.
 """
 ERROR_REASON_AUDIT_UNAVAILABLE: ErrorReason.ValueType  # 35
 """No audit record can be made, and without one nothing new is accepted. Retry: yes."""
+ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 36
+"""No API key was shown where one is needed, or it is unknown, expired or
+revoked. Metadata: `header`. Retry: no; with another key.
+"""
+ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 37
+"""The caller is known and may not do this. Metadata: `role`, the one that is
+missing, or `peer`. Retry: no.
+"""
+ERROR_REASON_SEALING_KEY_UNKNOWN: ErrorReason.ValueType  # 38
+"""A data key is wrapped with a key-encryption key that the service does not
+hold. Metadata: `key_id`, `report_id`. Retry: yes, once it is given that key.
+"""
+ERROR_REASON_REPORT_SHREDDED: ErrorReason.ValueType  # 39
+"""The report's data key was destroyed. Metadata: `report_id`. Retry: no."""
+ERROR_REASON_API_KEY_NOT_FOUND: ErrorReason.ValueType  # 40
+"""No API key has this id. Metadata: `key_id`. Retry: no."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

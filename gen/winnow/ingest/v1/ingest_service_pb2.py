@@ -27,9 +27,10 @@ from winnow.finding.v1 import finding_batch_pb2 as winnow_dot_finding_dot_v1_dot
 from winnow.ingest.v1 import format_pb2 as winnow_dot_ingest_dot_v1_dot_format__pb2
 from winnow.ingest.v1 import notice_pb2 as winnow_dot_ingest_dot_v1_dot_notice__pb2
 from winnow.ingest.v1 import rejected_pb2 as winnow_dot_ingest_dot_v1_dot_rejected__pb2
+from winnow.seal.v1 import data_key_pb2 as winnow_dot_seal_dot_v1_dot_data__key__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%winnow/ingest/v1/ingest_service.proto\x12\x10winnow.ingest.v1\x1a\x1b\x62uf/validate/validate.proto\x1a%winnow/finding/v1/finding_batch.proto\x1a\x1dwinnow/ingest/v1/format.proto\x1a\x1dwinnow/ingest/v1/notice.proto\x1a\x1fwinnow/ingest/v1/rejected.proto\"\xd5\x01\n\x0cIngestHeader\x12%\n\treport_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08reportId\x12*\n\x0cscanner_type\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x0bscannerType\x12,\n\rreport_format\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18 R\x0creportFormat\x12#\n\rstart_ordinal\x18\x04 \x01(\x04R\x0cstartOrdinal\x12\x1f\n\x06parser\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x06parser\"l\n\rIngestRequest\x12\x38\n\x06header\x18\x01 \x01(\x0b\x32\x1e.winnow.ingest.v1.IngestHeaderH\x00R\x06header\x12\x16\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00R\x05\x63hunkB\t\n\x07payload\"\xd5\x01\n\rIngestSummary\x12!\n\x0crecords_read\x18\x01 \x01(\x04R\x0brecordsRead\x12\x1a\n\x08\x66indings\x18\x02 \x01(\x04R\x08\x66indings\x12\x16\n\x06merged\x18\x03 \x01(\x04R\x06merged\x12\x1a\n\x08rejected\x18\x04 \x01(\x04R\x08rejected\x12\x1d\n\nbytes_read\x18\x05 \x01(\x04R\tbytesRead\x12\x32\n\x07notices\x18\x06 \x03(\x0b\x32\x18.winnow.ingest.v1.NoticeR\x07notices\"\x8c\x02\n\x0eIngestResponse\x12:\n\x06\x66ormat\x18\x01 \x01(\x0b\x32 .winnow.ingest.v1.DetectedFormatH\x00R\x06\x66ormat\x12\x37\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x1f.winnow.finding.v1.FindingBatchH\x00R\x05\x62\x61tch\x12=\n\x08rejected\x18\x03 \x01(\x0b\x32\x1f.winnow.ingest.v1.RejectedBatchH\x00R\x08rejected\x12;\n\x07summary\x18\x04 \x01(\x0b\x32\x1f.winnow.ingest.v1.IngestSummaryH\x00R\x07summaryB\t\n\x07payload\"\x14\n\x12ListFormatsRequest\"I\n\x13ListFormatsResponse\x12\x32\n\x07\x66ormats\x18\x01 \x03(\x0b\x32\x18.winnow.ingest.v1.FormatR\x07\x66ormats2\xbc\x01\n\rIngestService\x12O\n\x06Ingest\x12\x1f.winnow.ingest.v1.IngestRequest\x1a .winnow.ingest.v1.IngestResponse(\x01\x30\x01\x12Z\n\x0bListFormats\x12$.winnow.ingest.v1.ListFormatsRequest\x1a%.winnow.ingest.v1.ListFormatsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%winnow/ingest/v1/ingest_service.proto\x12\x10winnow.ingest.v1\x1a\x1b\x62uf/validate/validate.proto\x1a%winnow/finding/v1/finding_batch.proto\x1a\x1dwinnow/ingest/v1/format.proto\x1a\x1dwinnow/ingest/v1/notice.proto\x1a\x1fwinnow/ingest/v1/rejected.proto\x1a\x1dwinnow/seal/v1/data_key.proto\"\x89\x02\n\x0cIngestHeader\x12%\n\treport_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08reportId\x12*\n\x0cscanner_type\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x0bscannerType\x12,\n\rreport_format\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18 R\x0creportFormat\x12#\n\rstart_ordinal\x18\x04 \x01(\x04R\x0cstartOrdinal\x12\x1f\n\x06parser\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x06parser\x12\x32\n\x08\x64\x61ta_key\x18\x06 \x01(\x0b\x32\x17.winnow.seal.v1.DataKeyR\x07\x64\x61taKey\"l\n\rIngestRequest\x12\x38\n\x06header\x18\x01 \x01(\x0b\x32\x1e.winnow.ingest.v1.IngestHeaderH\x00R\x06header\x12\x16\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00R\x05\x63hunkB\t\n\x07payload\"\xd5\x01\n\rIngestSummary\x12!\n\x0crecords_read\x18\x01 \x01(\x04R\x0brecordsRead\x12\x1a\n\x08\x66indings\x18\x02 \x01(\x04R\x08\x66indings\x12\x16\n\x06merged\x18\x03 \x01(\x04R\x06merged\x12\x1a\n\x08rejected\x18\x04 \x01(\x04R\x08rejected\x12\x1d\n\nbytes_read\x18\x05 \x01(\x04R\tbytesRead\x12\x32\n\x07notices\x18\x06 \x03(\x0b\x32\x18.winnow.ingest.v1.NoticeR\x07notices\"\x8c\x02\n\x0eIngestResponse\x12:\n\x06\x66ormat\x18\x01 \x01(\x0b\x32 .winnow.ingest.v1.DetectedFormatH\x00R\x06\x66ormat\x12\x37\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x1f.winnow.finding.v1.FindingBatchH\x00R\x05\x62\x61tch\x12=\n\x08rejected\x18\x03 \x01(\x0b\x32\x1f.winnow.ingest.v1.RejectedBatchH\x00R\x08rejected\x12;\n\x07summary\x18\x04 \x01(\x0b\x32\x1f.winnow.ingest.v1.IngestSummaryH\x00R\x07summaryB\t\n\x07payload\"\x14\n\x12ListFormatsRequest\"I\n\x13ListFormatsResponse\x12\x32\n\x07\x66ormats\x18\x01 \x03(\x0b\x32\x18.winnow.ingest.v1.FormatR\x07\x66ormats2\xbc\x01\n\rIngestService\x12O\n\x06Ingest\x12\x1f.winnow.ingest.v1.IngestRequest\x1a .winnow.ingest.v1.IngestResponse(\x01\x30\x01\x12Z\n\x0bListFormats\x12$.winnow.ingest.v1.ListFormatsRequest\x1a%.winnow.ingest.v1.ListFormatsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,18 +45,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INGESTHEADER'].fields_by_name['report_format']._serialized_options = b'\272H\004r\002\030 '
   _globals['_INGESTHEADER'].fields_by_name['parser']._loaded_options = None
   _globals['_INGESTHEADER'].fields_by_name['parser']._serialized_options = b'\272H\004r\002\030@'
-  _globals['_INGESTHEADER']._serialized_start=223
-  _globals['_INGESTHEADER']._serialized_end=436
-  _globals['_INGESTREQUEST']._serialized_start=438
-  _globals['_INGESTREQUEST']._serialized_end=546
-  _globals['_INGESTSUMMARY']._serialized_start=549
-  _globals['_INGESTSUMMARY']._serialized_end=762
-  _globals['_INGESTRESPONSE']._serialized_start=765
-  _globals['_INGESTRESPONSE']._serialized_end=1033
-  _globals['_LISTFORMATSREQUEST']._serialized_start=1035
-  _globals['_LISTFORMATSREQUEST']._serialized_end=1055
-  _globals['_LISTFORMATSRESPONSE']._serialized_start=1057
-  _globals['_LISTFORMATSRESPONSE']._serialized_end=1130
-  _globals['_INGESTSERVICE']._serialized_start=1133
-  _globals['_INGESTSERVICE']._serialized_end=1321
+  _globals['_INGESTHEADER']._serialized_start=254
+  _globals['_INGESTHEADER']._serialized_end=519
+  _globals['_INGESTREQUEST']._serialized_start=521
+  _globals['_INGESTREQUEST']._serialized_end=629
+  _globals['_INGESTSUMMARY']._serialized_start=632
+  _globals['_INGESTSUMMARY']._serialized_end=845
+  _globals['_INGESTRESPONSE']._serialized_start=848
+  _globals['_INGESTRESPONSE']._serialized_end=1116
+  _globals['_LISTFORMATSREQUEST']._serialized_start=1118
+  _globals['_LISTFORMATSREQUEST']._serialized_end=1138
+  _globals['_LISTFORMATSRESPONSE']._serialized_start=1140
+  _globals['_LISTFORMATSRESPONSE']._serialized_end=1213
+  _globals['_INGESTSERVICE']._serialized_start=1216
+  _globals['_INGESTSERVICE']._serialized_end=1404
 # @@protoc_insertion_point(module_scope)

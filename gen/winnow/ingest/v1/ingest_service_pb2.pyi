@@ -11,6 +11,7 @@ from winnow.finding.v1 import finding_batch_pb2 as _finding_batch_pb2
 from winnow.ingest.v1 import format_pb2 as _format_pb2
 from winnow.ingest.v1 import notice_pb2 as _notice_pb2
 from winnow.ingest.v1 import rejected_pb2 as _rejected_pb2
+from winnow.seal.v1 import data_key_pb2 as _data_key_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -33,6 +34,7 @@ class IngestHeader(_message.Message):
     REPORT_FORMAT_FIELD_NUMBER: _builtins.int
     START_ORDINAL_FIELD_NUMBER: _builtins.int
     PARSER_FIELD_NUMBER: _builtins.int
+    DATA_KEY_FIELD_NUMBER: _builtins.int
     report_id: _builtins.str
     """The report's UUID; sealed evidence is bound to it."""
     scanner_type: _builtins.str
@@ -45,6 +47,12 @@ class IngestHeader(_message.Message):
     """With start_ordinal: the parser ("gitleaks/1") that made the earlier
     findings; another one answers PARSER_CHANGED. Empty: any.
     """
+    @_builtins.property
+    def data_key(self) -> _data_key_pb2.DataKey:
+        """What to seal evidence with. Unset: with the key-encryption key itself, as
+        before 0.4 and for tools that keep nothing.
+        """
+
     def __init__(
         self,
         *,
@@ -53,10 +61,11 @@ class IngestHeader(_message.Message):
         report_format: _builtins.str = ...,
         start_ordinal: _builtins.int = ...,
         parser: _builtins.str = ...,
+        data_key: _data_key_pb2.DataKey | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data_key", b"data_key"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["parser", b"parser", "report_format", b"report_format", "report_id", b"report_id", "scanner_type", b"scanner_type", "start_ordinal", b"start_ordinal"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_key", b"data_key", "parser", b"parser", "report_format", b"report_format", "report_id", b"report_id", "scanner_type", b"scanner_type", "start_ordinal", b"start_ordinal"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -61,7 +61,8 @@ class IngestServiceServicer:
         writes (a caller that only writes blocks at about 6 MiB).
 
         Errors: STREAM_PROTOCOL, SCANNER_UNKNOWN, FORMAT_UNKNOWN, FORMAT_AMBIGUOUS,
-        SCANNER_MISMATCH, REPORT_MALFORMED, REPORT_TOO_LARGE, PARSER_CHANGED.
+        SCANNER_MISMATCH, REPORT_MALFORMED, REPORT_TOO_LARGE, PARSER_CHANGED,
+        SEALING_KEY_UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -43,7 +43,8 @@ class IngestServiceStub:
     writes (a caller that only writes blocks at about 6 MiB).
 
     Errors: STREAM_PROTOCOL, SCANNER_UNKNOWN, FORMAT_UNKNOWN, FORMAT_AMBIGUOUS,
-    SCANNER_MISMATCH, REPORT_MALFORMED, REPORT_TOO_LARGE, PARSER_CHANGED.
+    SCANNER_MISMATCH, REPORT_MALFORMED, REPORT_TOO_LARGE, PARSER_CHANGED,
+    SEALING_KEY_UNKNOWN.
     """
     ListFormats: _grpc.UnaryUnaryMultiCallable[_ingest_service_pb2.ListFormatsRequest, _ingest_service_pb2.ListFormatsResponse]
     """Lists the formats that this build reads."""
@@ -63,7 +64,8 @@ class IngestServiceAsyncStub(IngestServiceStub):
     writes (a caller that only writes blocks at about 6 MiB).
 
     Errors: STREAM_PROTOCOL, SCANNER_UNKNOWN, FORMAT_UNKNOWN, FORMAT_AMBIGUOUS,
-    SCANNER_MISMATCH, REPORT_MALFORMED, REPORT_TOO_LARGE, PARSER_CHANGED.
+    SCANNER_MISMATCH, REPORT_MALFORMED, REPORT_TOO_LARGE, PARSER_CHANGED,
+    SEALING_KEY_UNKNOWN.
     """
     ListFormats: _aio.UnaryUnaryMultiCallable[_ingest_service_pb2.ListFormatsRequest, _ingest_service_pb2.ListFormatsResponse]  # type: ignore[assignment]
     """Lists the formats that this build reads."""
@@ -86,7 +88,8 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
         writes (a caller that only writes blocks at about 6 MiB).
 
         Errors: STREAM_PROTOCOL, SCANNER_UNKNOWN, FORMAT_UNKNOWN, FORMAT_AMBIGUOUS,
-        SCANNER_MISMATCH, REPORT_MALFORMED, REPORT_TOO_LARGE, PARSER_CHANGED.
+        SCANNER_MISMATCH, REPORT_MALFORMED, REPORT_TOO_LARGE, PARSER_CHANGED,
+        SEALING_KEY_UNKNOWN.
         """
 
     @_abc_1.abstractmethod

@@ -26,9 +26,10 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from winnow.finding.v1 import finding_batch_pb2 as winnow_dot_finding_dot_v1_dot_finding__batch__pb2
 from winnow.finding.v1 import verdict_pb2 as winnow_dot_finding_dot_v1_dot_verdict__pb2
+from winnow.seal.v1 import data_key_pb2 as winnow_dot_seal_dot_v1_dot_data__key__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)winnow/moderate/v1/moderate_service.proto\x12\x12winnow.moderate.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%winnow/finding/v1/finding_batch.proto\x1a\x1fwinnow/finding/v1/verdict.proto\"\xdd\x01\n\x0eModerateHeader\x12%\n\treport_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08reportId\x12*\n\x0cscanner_type\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x0bscannerType\x12%\n\tasset_key\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\x08\x61ssetKey\x12\x37\n\tjudged_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08judgedAt\x12\x18\n\x07offline\x18\x05 \x01(\x08R\x07offline\"\x93\x01\n\x0fModerateRequest\x12<\n\x06header\x18\x01 \x01(\x0b\x32\".winnow.moderate.v1.ModerateHeaderH\x00R\x06header\x12\x37\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x1f.winnow.finding.v1.FindingBatchH\x00R\x05\x62\x61tchB\t\n\x07payload\"\x96\x03\n\x08LlmUsage\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x14\n\x05\x63\x61lls\x18\x02 \x01(\x04R\x05\x63\x61lls\x12\x16\n\x06\x66\x61iled\x18\x03 \x01(\x04R\x06\x66\x61iled\x12!\n\x0cinput_tokens\x18\x04 \x01(\x04R\x0binputTokens\x12*\n\x11\x63\x61\x63he_read_tokens\x18\x05 \x01(\x04R\x0f\x63\x61\x63heReadTokens\x12#\n\routput_tokens\x18\x06 \x01(\x04R\x0coutputTokens\x12&\n\x0f\x63ost_usd_micros\x18\x07 \x01(\x04R\rcostUsdMicros\x12\x1d\n\nlatency_ms\x18\x08 \x01(\x04R\tlatencyMs\x12L\n\nunanswered\x18\t \x03(\x0b\x32,.winnow.moderate.v1.LlmUsage.UnansweredEntryR\nunanswered\x1a=\n\x0fUnansweredEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x04R\x05value:\x02\x38\x01\"\x9b\x01\n\x0fModerateSummary\x12\x1a\n\x08\x66indings\x18\x01 \x01(\x04R\x08\x66indings\x12\x12\n\x04high\x18\x02 \x01(\x04R\x04high\x12\x16\n\x06medium\x18\x03 \x01(\x04R\x06medium\x12\x10\n\x03low\x18\x04 \x01(\x04R\x03low\x12.\n\x03llm\x18\x05 \x01(\x0b\x32\x1c.winnow.moderate.v1.LlmUsageR\x03llm\"\x9d\x01\n\x10ModerateResponse\x12=\n\x08verdicts\x18\x01 \x01(\x0b\x32\x1f.winnow.finding.v1.VerdictBatchH\x00R\x08verdicts\x12?\n\x07summary\x18\x02 \x01(\x0b\x32#.winnow.moderate.v1.ModerateSummaryH\x00R\x07summaryB\t\n\x07payload\"\xd1\x01\n\x14ModerateBatchRequest\x12\x42\n\x06header\x18\x01 \x01(\x0b\x32\".winnow.moderate.v1.ModerateHeaderB\x06\xbaH\x03\xc8\x01\x01R\x06header\x12=\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x1f.winnow.finding.v1.FindingBatchB\x06\xbaH\x03\xc8\x01\x01R\x05\x62\x61tch\x12\x36\n\x08recorded\x18\x03 \x03(\x0b\x32\x1a.winnow.finding.v1.VerdictR\x08recorded\"\x93\x01\n\x15ModerateBatchResponse\x12;\n\x08verdicts\x18\x01 \x01(\x0b\x32\x1f.winnow.finding.v1.VerdictBatchR\x08verdicts\x12=\n\x07summary\x18\x02 \x01(\x0b\x32#.winnow.moderate.v1.ModerateSummaryR\x07summary2\xd2\x01\n\x0fModerateService\x12Y\n\x08Moderate\x12#.winnow.moderate.v1.ModerateRequest\x1a$.winnow.moderate.v1.ModerateResponse(\x01\x30\x01\x12\x64\n\rModerateBatch\x12(.winnow.moderate.v1.ModerateBatchRequest\x1a).winnow.moderate.v1.ModerateBatchResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)winnow/moderate/v1/moderate_service.proto\x12\x12winnow.moderate.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%winnow/finding/v1/finding_batch.proto\x1a\x1fwinnow/finding/v1/verdict.proto\x1a\x1dwinnow/seal/v1/data_key.proto\"\x91\x02\n\x0eModerateHeader\x12%\n\treport_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08reportId\x12*\n\x0cscanner_type\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x0bscannerType\x12%\n\tasset_key\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\x08\x61ssetKey\x12\x37\n\tjudged_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08judgedAt\x12\x18\n\x07offline\x18\x05 \x01(\x08R\x07offline\x12\x32\n\x08\x64\x61ta_key\x18\x06 \x01(\x0b\x32\x17.winnow.seal.v1.DataKeyR\x07\x64\x61taKey\"\x93\x01\n\x0fModerateRequest\x12<\n\x06header\x18\x01 \x01(\x0b\x32\".winnow.moderate.v1.ModerateHeaderH\x00R\x06header\x12\x37\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x1f.winnow.finding.v1.FindingBatchH\x00R\x05\x62\x61tchB\t\n\x07payload\"\x96\x03\n\x08LlmUsage\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x14\n\x05\x63\x61lls\x18\x02 \x01(\x04R\x05\x63\x61lls\x12\x16\n\x06\x66\x61iled\x18\x03 \x01(\x04R\x06\x66\x61iled\x12!\n\x0cinput_tokens\x18\x04 \x01(\x04R\x0binputTokens\x12*\n\x11\x63\x61\x63he_read_tokens\x18\x05 \x01(\x04R\x0f\x63\x61\x63heReadTokens\x12#\n\routput_tokens\x18\x06 \x01(\x04R\x0coutputTokens\x12&\n\x0f\x63ost_usd_micros\x18\x07 \x01(\x04R\rcostUsdMicros\x12\x1d\n\nlatency_ms\x18\x08 \x01(\x04R\tlatencyMs\x12L\n\nunanswered\x18\t \x03(\x0b\x32,.winnow.moderate.v1.LlmUsage.UnansweredEntryR\nunanswered\x1a=\n\x0fUnansweredEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x04R\x05value:\x02\x38\x01\"\x9b\x01\n\x0fModerateSummary\x12\x1a\n\x08\x66indings\x18\x01 \x01(\x04R\x08\x66indings\x12\x12\n\x04high\x18\x02 \x01(\x04R\x04high\x12\x16\n\x06medium\x18\x03 \x01(\x04R\x06medium\x12\x10\n\x03low\x18\x04 \x01(\x04R\x03low\x12.\n\x03llm\x18\x05 \x01(\x0b\x32\x1c.winnow.moderate.v1.LlmUsageR\x03llm\"\x9d\x01\n\x10ModerateResponse\x12=\n\x08verdicts\x18\x01 \x01(\x0b\x32\x1f.winnow.finding.v1.VerdictBatchH\x00R\x08verdicts\x12?\n\x07summary\x18\x02 \x01(\x0b\x32#.winnow.moderate.v1.ModerateSummaryH\x00R\x07summaryB\t\n\x07payload\"\xd1\x01\n\x14ModerateBatchRequest\x12\x42\n\x06header\x18\x01 \x01(\x0b\x32\".winnow.moderate.v1.ModerateHeaderB\x06\xbaH\x03\xc8\x01\x01R\x06header\x12=\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x1f.winnow.finding.v1.FindingBatchB\x06\xbaH\x03\xc8\x01\x01R\x05\x62\x61tch\x12\x36\n\x08recorded\x18\x03 \x03(\x0b\x32\x1a.winnow.finding.v1.VerdictR\x08recorded\"\x93\x01\n\x15ModerateBatchResponse\x12;\n\x08verdicts\x18\x01 \x01(\x0b\x32\x1f.winnow.finding.v1.VerdictBatchR\x08verdicts\x12=\n\x07summary\x18\x02 \x01(\x0b\x32#.winnow.moderate.v1.ModerateSummaryR\x07summary2\xd2\x01\n\x0fModerateService\x12Y\n\x08Moderate\x12#.winnow.moderate.v1.ModerateRequest\x1a$.winnow.moderate.v1.ModerateResponse(\x01\x30\x01\x12\x64\n\rModerateBatch\x12(.winnow.moderate.v1.ModerateBatchRequest\x1a).winnow.moderate.v1.ModerateBatchResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,22 +48,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODERATEBATCHREQUEST'].fields_by_name['header']._serialized_options = b'\272H\003\310\001\001'
   _globals['_MODERATEBATCHREQUEST'].fields_by_name['batch']._loaded_options = None
   _globals['_MODERATEBATCHREQUEST'].fields_by_name['batch']._serialized_options = b'\272H\003\310\001\001'
-  _globals['_MODERATEHEADER']._serialized_start=200
-  _globals['_MODERATEHEADER']._serialized_end=421
-  _globals['_MODERATEREQUEST']._serialized_start=424
-  _globals['_MODERATEREQUEST']._serialized_end=571
-  _globals['_LLMUSAGE']._serialized_start=574
-  _globals['_LLMUSAGE']._serialized_end=980
-  _globals['_LLMUSAGE_UNANSWEREDENTRY']._serialized_start=919
-  _globals['_LLMUSAGE_UNANSWEREDENTRY']._serialized_end=980
-  _globals['_MODERATESUMMARY']._serialized_start=983
-  _globals['_MODERATESUMMARY']._serialized_end=1138
-  _globals['_MODERATERESPONSE']._serialized_start=1141
-  _globals['_MODERATERESPONSE']._serialized_end=1298
-  _globals['_MODERATEBATCHREQUEST']._serialized_start=1301
-  _globals['_MODERATEBATCHREQUEST']._serialized_end=1510
-  _globals['_MODERATEBATCHRESPONSE']._serialized_start=1513
-  _globals['_MODERATEBATCHRESPONSE']._serialized_end=1660
-  _globals['_MODERATESERVICE']._serialized_start=1663
-  _globals['_MODERATESERVICE']._serialized_end=1873
+  _globals['_MODERATEHEADER']._serialized_start=231
+  _globals['_MODERATEHEADER']._serialized_end=504
+  _globals['_MODERATEREQUEST']._serialized_start=507
+  _globals['_MODERATEREQUEST']._serialized_end=654
+  _globals['_LLMUSAGE']._serialized_start=657
+  _globals['_LLMUSAGE']._serialized_end=1063
+  _globals['_LLMUSAGE_UNANSWEREDENTRY']._serialized_start=1002
+  _globals['_LLMUSAGE_UNANSWEREDENTRY']._serialized_end=1063
+  _globals['_MODERATESUMMARY']._serialized_start=1066
+  _globals['_MODERATESUMMARY']._serialized_end=1221
+  _globals['_MODERATERESPONSE']._serialized_start=1224
+  _globals['_MODERATERESPONSE']._serialized_end=1381
+  _globals['_MODERATEBATCHREQUEST']._serialized_start=1384
+  _globals['_MODERATEBATCHREQUEST']._serialized_end=1593
+  _globals['_MODERATEBATCHRESPONSE']._serialized_start=1596
+  _globals['_MODERATEBATCHRESPONSE']._serialized_end=1743
+  _globals['_MODERATESERVICE']._serialized_start=1746
+  _globals['_MODERATESERVICE']._serialized_end=1956
 # @@protoc_insertion_point(module_scope)

@@ -10,6 +10,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from winnow.finding.v1 import finding_batch_pb2 as _finding_batch_pb2
 from winnow.finding.v1 import verdict_pb2 as _verdict_pb2
+from winnow.seal.v1 import data_key_pb2 as _data_key_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -32,6 +33,7 @@ class ModerateHeader(_message.Message):
     ASSET_KEY_FIELD_NUMBER: _builtins.int
     JUDGED_AT_FIELD_NUMBER: _builtins.int
     OFFLINE_FIELD_NUMBER: _builtins.int
+    DATA_KEY_FIELD_NUMBER: _builtins.int
     report_id: _builtins.str
     """The report's UUID; sealed evidence is bound to it."""
     scanner_type: _builtins.str
@@ -47,6 +49,10 @@ class ModerateHeader(_message.Message):
         replay comes to the same verdicts.
         """
 
+    @_builtins.property
+    def data_key(self) -> _data_key_pb2.DataKey:
+        """What evidence was sealed with, as IngestHeader.data_key."""
+
     def __init__(
         self,
         *,
@@ -55,10 +61,11 @@ class ModerateHeader(_message.Message):
         asset_key: _builtins.str = ...,
         judged_at: _timestamp_pb2.Timestamp | None = ...,
         offline: _builtins.bool = ...,
+        data_key: _data_key_pb2.DataKey | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["judged_at", b"judged_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data_key", b"data_key", "judged_at", b"judged_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_key", b"asset_key", "judged_at", b"judged_at", "offline", b"offline", "report_id", b"report_id", "scanner_type", b"scanner_type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_key", b"asset_key", "data_key", b"data_key", "judged_at", b"judged_at", "offline", b"offline", "report_id", b"report_id", "scanner_type", b"scanner_type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

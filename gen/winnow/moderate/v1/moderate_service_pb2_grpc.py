@@ -59,7 +59,7 @@ class ModerateServiceServicer:
         Verdicts come back before the request ends: a caller must read while it
         writes, and should keep at most 16 batches unanswered.
 
-        Errors: STREAM_PROTOCOL, SEAL_BROKEN.
+        Errors: STREAM_PROTOCOL, SEAL_BROKEN, SEALING_KEY_UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -41,7 +41,7 @@ class ModerateServiceStub:
     Verdicts come back before the request ends: a caller must read while it
     writes, and should keep at most 16 batches unanswered.
 
-    Errors: STREAM_PROTOCOL, SEAL_BROKEN.
+    Errors: STREAM_PROTOCOL, SEAL_BROKEN, SEALING_KEY_UNKNOWN.
     """
     ModerateBatch: _grpc.UnaryUnaryMultiCallable[_moderate_service_pb2.ModerateBatchRequest, _moderate_service_pb2.ModerateBatchResponse]
     """The unary twin for tools and queue workers: one batch in, its verdicts out."""
@@ -59,7 +59,7 @@ class ModerateServiceAsyncStub(ModerateServiceStub):
     Verdicts come back before the request ends: a caller must read while it
     writes, and should keep at most 16 batches unanswered.
 
-    Errors: STREAM_PROTOCOL, SEAL_BROKEN.
+    Errors: STREAM_PROTOCOL, SEAL_BROKEN, SEALING_KEY_UNKNOWN.
     """
     ModerateBatch: _aio.UnaryUnaryMultiCallable[_moderate_service_pb2.ModerateBatchRequest, _moderate_service_pb2.ModerateBatchResponse]  # type: ignore[assignment]
     """The unary twin for tools and queue workers: one batch in, its verdicts out."""
@@ -80,7 +80,7 @@ class ModerateServiceServicer(metaclass=_abc_1.ABCMeta):
         Verdicts come back before the request ends: a caller must read while it
         writes, and should keep at most 16 batches unanswered.
 
-        Errors: STREAM_PROTOCOL, SEAL_BROKEN.
+        Errors: STREAM_PROTOCOL, SEAL_BROKEN, SEALING_KEY_UNKNOWN.
         """
 
     @_abc_1.abstractmethod

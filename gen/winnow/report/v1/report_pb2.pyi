@@ -227,6 +227,7 @@ class Report(_message.Message):
     DIALECT_FIELD_NUMBER: _builtins.int
     NOTICES_FIELD_NUMBER: _builtins.int
     DUPLICATE_OF_FIELD_NUMBER: _builtins.int
+    SHREDDED_AT_FIELD_NUMBER: _builtins.int
     report_id: _builtins.str
     """UUIDv7, canonical text. Output only, like all fields but source and labels."""
     status: Global___ReportStatus.ValueType
@@ -285,6 +286,12 @@ class Report(_message.Message):
     def notices(self) -> _containers.RepeatedCompositeFieldContainer[_notice_pb2.Notice]:
         """What else is to be said about how it was read; complete from ingested on."""
 
+    @_builtins.property
+    def shredded_at(self) -> _timestamp_pb2.Timestamp:
+        """When its data key was destroyed: its raw bytes and the values in it cannot be
+        read any more, nor can it be judged again. Unset: it was not.
+        """
+
     def __init__(
         self,
         *,
@@ -308,10 +315,11 @@ class Report(_message.Message):
         dialect: _builtins.str = ...,
         notices: _abc.Iterable[_notice_pb2.Notice] | None = ...,
         duplicate_of: _builtins.str = ...,
+        shredded_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "error", b"error", "finished_at", b"finished_at", "records", b"records", "source", b"source", "summary", b"summary", "updated_at", b"updated_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "error", b"error", "finished_at", b"finished_at", "records", b"records", "shredded_at", b"shredded_at", "source", b"source", "summary", b"summary", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_key", b"asset_key", "created_at", b"created_at", "dialect", b"dialect", "duplicate_of", b"duplicate_of", "error", b"error", "finished_at", b"finished_at", "labels", b"labels", "notices", b"notices", "parser", b"parser", "records", b"records", "report_format", b"report_format", "report_id", b"report_id", "scanner_type", b"scanner_type", "sha256", b"sha256", "size_bytes", b"size_bytes", "source", b"source", "status", b"status", "summary", b"summary", "tenant_id", b"tenant_id", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_key", b"asset_key", "created_at", b"created_at", "dialect", b"dialect", "duplicate_of", b"duplicate_of", "error", b"error", "finished_at", b"finished_at", "labels", b"labels", "notices", b"notices", "parser", b"parser", "records", b"records", "report_format", b"report_format", "report_id", b"report_id", "scanner_type", b"scanner_type", "sha256", b"sha256", "shredded_at", b"shredded_at", "size_bytes", b"size_bytes", "source", b"source", "status", b"status", "summary", b"summary", "tenant_id", b"tenant_id", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

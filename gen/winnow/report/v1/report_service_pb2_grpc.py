@@ -80,6 +80,21 @@ class ReportServiceStub:
                 request_serializer=winnow_dot_report_dot_v1_dot_report__service__pb2.CancelReportRequest.SerializeToString,
                 response_deserializer=winnow_dot_report_dot_v1_dot_report__service__pb2.CancelReportResponse.FromString,
                 _registered_method=True)
+        self.GetRawReport = channel.unary_stream(
+                '/winnow.report.v1.ReportService/GetRawReport',
+                request_serializer=winnow_dot_report_dot_v1_dot_report__service__pb2.GetRawReportRequest.SerializeToString,
+                response_deserializer=winnow_dot_report_dot_v1_dot_report__service__pb2.GetRawReportResponse.FromString,
+                _registered_method=True)
+        self.ShredReport = channel.unary_unary(
+                '/winnow.report.v1.ReportService/ShredReport',
+                request_serializer=winnow_dot_report_dot_v1_dot_report__service__pb2.ShredReportRequest.SerializeToString,
+                response_deserializer=winnow_dot_report_dot_v1_dot_report__service__pb2.ShredReportResponse.FromString,
+                _registered_method=True)
+        self.DeleteReport = channel.unary_unary(
+                '/winnow.report.v1.ReportService/DeleteReport',
+                request_serializer=winnow_dot_report_dot_v1_dot_report__service__pb2.DeleteReportRequest.SerializeToString,
+                response_deserializer=winnow_dot_report_dot_v1_dot_report__service__pb2.DeleteReportResponse.FromString,
+                _registered_method=True)
         self.WatchReport = channel.unary_stream(
                 '/winnow.report.v1.ReportService/WatchReport',
                 request_serializer=winnow_dot_report_dot_v1_dot_report__service__pb2.WatchReportRequest.SerializeToString,
@@ -160,7 +175,7 @@ class ReportServiceServicer:
         """Judges a report's stored findings once more, from their sealed evidence:
         to check that the verdicts can be derived again, to see what the rules and
         models of this build would change, or to change it. People's decisions stand.
-        Errors: REPORT_NOT_FOUND, REPORT_STATE (it has not ended as done).
+        Errors: REPORT_NOT_FOUND, REPORT_STATE (it has not ended as done), REPORT_SHREDDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -168,6 +183,33 @@ class ReportServiceServicer:
 
     def CancelReport(self, request, context):
         """Stops work on a report that has not ended: it ends as error REPORT_CANCELLED.
+        Errors: REPORT_NOT_FOUND, REPORT_STATE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRawReport(self, request, context):
+        """A report's bytes as they were submitted, secrets among them, in order. Writes
+        the event REPORT_RAW_READ first. Role: raw.
+        Errors: REPORT_NOT_FOUND, REPORT_SHREDDED, SEALING_KEY_UNKNOWN, SEAL_BROKEN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ShredReport(self, request, context):
+        """Destroys the data key of a report that has ended: its raw bytes and the values
+        in it are unreadable for good; findings, verdicts and audit trail stay. Writes
+        the event REPORT_SHREDDED. Role: admin. Errors: REPORT_NOT_FOUND, REPORT_STATE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteReport(self, request, context):
+        """Removes a report that has ended, with everything that belongs to it; only its
+        audit trail stays. Writes the event REPORT_DELETED. Role: admin.
         Errors: REPORT_NOT_FOUND, REPORT_STATE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -232,6 +274,21 @@ def add_ReportServiceServicer_to_server(servicer, server):
                     servicer.CancelReport,
                     request_deserializer=winnow_dot_report_dot_v1_dot_report__service__pb2.CancelReportRequest.FromString,
                     response_serializer=winnow_dot_report_dot_v1_dot_report__service__pb2.CancelReportResponse.SerializeToString,
+            ),
+            'GetRawReport': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetRawReport,
+                    request_deserializer=winnow_dot_report_dot_v1_dot_report__service__pb2.GetRawReportRequest.FromString,
+                    response_serializer=winnow_dot_report_dot_v1_dot_report__service__pb2.GetRawReportResponse.SerializeToString,
+            ),
+            'ShredReport': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShredReport,
+                    request_deserializer=winnow_dot_report_dot_v1_dot_report__service__pb2.ShredReportRequest.FromString,
+                    response_serializer=winnow_dot_report_dot_v1_dot_report__service__pb2.ShredReportResponse.SerializeToString,
+            ),
+            'DeleteReport': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteReport,
+                    request_deserializer=winnow_dot_report_dot_v1_dot_report__service__pb2.DeleteReportRequest.FromString,
+                    response_serializer=winnow_dot_report_dot_v1_dot_report__service__pb2.DeleteReportResponse.SerializeToString,
             ),
             'WatchReport': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchReport,
@@ -483,6 +540,87 @@ class ReportService:
             '/winnow.report.v1.ReportService/CancelReport',
             winnow_dot_report_dot_v1_dot_report__service__pb2.CancelReportRequest.SerializeToString,
             winnow_dot_report_dot_v1_dot_report__service__pb2.CancelReportResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRawReport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/winnow.report.v1.ReportService/GetRawReport',
+            winnow_dot_report_dot_v1_dot_report__service__pb2.GetRawReportRequest.SerializeToString,
+            winnow_dot_report_dot_v1_dot_report__service__pb2.GetRawReportResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShredReport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/winnow.report.v1.ReportService/ShredReport',
+            winnow_dot_report_dot_v1_dot_report__service__pb2.ShredReportRequest.SerializeToString,
+            winnow_dot_report_dot_v1_dot_report__service__pb2.ShredReportResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteReport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/winnow.report.v1.ReportService/DeleteReport',
+            winnow_dot_report_dot_v1_dot_report__service__pb2.DeleteReportRequest.SerializeToString,
+            winnow_dot_report_dot_v1_dot_report__service__pb2.DeleteReportResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -72,10 +72,25 @@ class ReportServiceStub:
     """Judges a report's stored findings once more, from their sealed evidence:
     to check that the verdicts can be derived again, to see what the rules and
     models of this build would change, or to change it. People's decisions stand.
-    Errors: REPORT_NOT_FOUND, REPORT_STATE (it has not ended as done).
+    Errors: REPORT_NOT_FOUND, REPORT_STATE (it has not ended as done), REPORT_SHREDDED.
     """
     CancelReport: _grpc.UnaryUnaryMultiCallable[_report_service_pb2.CancelReportRequest, _report_service_pb2.CancelReportResponse]
     """Stops work on a report that has not ended: it ends as error REPORT_CANCELLED.
+    Errors: REPORT_NOT_FOUND, REPORT_STATE.
+    """
+    GetRawReport: _grpc.UnaryStreamMultiCallable[_report_service_pb2.GetRawReportRequest, _report_service_pb2.GetRawReportResponse]
+    """A report's bytes as they were submitted, secrets among them, in order. Writes
+    the event REPORT_RAW_READ first. Role: raw.
+    Errors: REPORT_NOT_FOUND, REPORT_SHREDDED, SEALING_KEY_UNKNOWN, SEAL_BROKEN.
+    """
+    ShredReport: _grpc.UnaryUnaryMultiCallable[_report_service_pb2.ShredReportRequest, _report_service_pb2.ShredReportResponse]
+    """Destroys the data key of a report that has ended: its raw bytes and the values
+    in it are unreadable for good; findings, verdicts and audit trail stay. Writes
+    the event REPORT_SHREDDED. Role: admin. Errors: REPORT_NOT_FOUND, REPORT_STATE.
+    """
+    DeleteReport: _grpc.UnaryUnaryMultiCallable[_report_service_pb2.DeleteReportRequest, _report_service_pb2.DeleteReportResponse]
+    """Removes a report that has ended, with everything that belongs to it; only its
+    audit trail stays. Writes the event REPORT_DELETED. Role: admin.
     Errors: REPORT_NOT_FOUND, REPORT_STATE.
     """
     WatchReport: _grpc.UnaryStreamMultiCallable[_report_service_pb2.WatchReportRequest, _report_service_pb2.WatchReportResponse]
@@ -130,10 +145,25 @@ class ReportServiceAsyncStub(ReportServiceStub):
     """Judges a report's stored findings once more, from their sealed evidence:
     to check that the verdicts can be derived again, to see what the rules and
     models of this build would change, or to change it. People's decisions stand.
-    Errors: REPORT_NOT_FOUND, REPORT_STATE (it has not ended as done).
+    Errors: REPORT_NOT_FOUND, REPORT_STATE (it has not ended as done), REPORT_SHREDDED.
     """
     CancelReport: _aio.UnaryUnaryMultiCallable[_report_service_pb2.CancelReportRequest, _report_service_pb2.CancelReportResponse]  # type: ignore[assignment]
     """Stops work on a report that has not ended: it ends as error REPORT_CANCELLED.
+    Errors: REPORT_NOT_FOUND, REPORT_STATE.
+    """
+    GetRawReport: _aio.UnaryStreamMultiCallable[_report_service_pb2.GetRawReportRequest, _report_service_pb2.GetRawReportResponse]  # type: ignore[assignment]
+    """A report's bytes as they were submitted, secrets among them, in order. Writes
+    the event REPORT_RAW_READ first. Role: raw.
+    Errors: REPORT_NOT_FOUND, REPORT_SHREDDED, SEALING_KEY_UNKNOWN, SEAL_BROKEN.
+    """
+    ShredReport: _aio.UnaryUnaryMultiCallable[_report_service_pb2.ShredReportRequest, _report_service_pb2.ShredReportResponse]  # type: ignore[assignment]
+    """Destroys the data key of a report that has ended: its raw bytes and the values
+    in it are unreadable for good; findings, verdicts and audit trail stay. Writes
+    the event REPORT_SHREDDED. Role: admin. Errors: REPORT_NOT_FOUND, REPORT_STATE.
+    """
+    DeleteReport: _aio.UnaryUnaryMultiCallable[_report_service_pb2.DeleteReportRequest, _report_service_pb2.DeleteReportResponse]  # type: ignore[assignment]
+    """Removes a report that has ended, with everything that belongs to it; only its
+    audit trail stays. Writes the event REPORT_DELETED. Role: admin.
     Errors: REPORT_NOT_FOUND, REPORT_STATE.
     """
     WatchReport: _aio.UnaryStreamMultiCallable[_report_service_pb2.WatchReportRequest, _report_service_pb2.WatchReportResponse]  # type: ignore[assignment]
@@ -233,7 +263,7 @@ class ReportServiceServicer(metaclass=_abc_1.ABCMeta):
         """Judges a report's stored findings once more, from their sealed evidence:
         to check that the verdicts can be derived again, to see what the rules and
         models of this build would change, or to change it. People's decisions stand.
-        Errors: REPORT_NOT_FOUND, REPORT_STATE (it has not ended as done).
+        Errors: REPORT_NOT_FOUND, REPORT_STATE (it has not ended as done), REPORT_SHREDDED.
         """
 
     @_abc_1.abstractmethod
@@ -243,6 +273,39 @@ class ReportServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_report_service_pb2.CancelReportResponse, _abc.Awaitable[_report_service_pb2.CancelReportResponse]]:
         """Stops work on a report that has not ended: it ends as error REPORT_CANCELLED.
+        Errors: REPORT_NOT_FOUND, REPORT_STATE.
+        """
+
+    @_abc_1.abstractmethod
+    def GetRawReport(
+        self,
+        request: _report_service_pb2.GetRawReportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_report_service_pb2.GetRawReportResponse], _abc.AsyncIterator[_report_service_pb2.GetRawReportResponse]]:
+        """A report's bytes as they were submitted, secrets among them, in order. Writes
+        the event REPORT_RAW_READ first. Role: raw.
+        Errors: REPORT_NOT_FOUND, REPORT_SHREDDED, SEALING_KEY_UNKNOWN, SEAL_BROKEN.
+        """
+
+    @_abc_1.abstractmethod
+    def ShredReport(
+        self,
+        request: _report_service_pb2.ShredReportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_report_service_pb2.ShredReportResponse, _abc.Awaitable[_report_service_pb2.ShredReportResponse]]:
+        """Destroys the data key of a report that has ended: its raw bytes and the values
+        in it are unreadable for good; findings, verdicts and audit trail stay. Writes
+        the event REPORT_SHREDDED. Role: admin. Errors: REPORT_NOT_FOUND, REPORT_STATE.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteReport(
+        self,
+        request: _report_service_pb2.DeleteReportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_report_service_pb2.DeleteReportResponse, _abc.Awaitable[_report_service_pb2.DeleteReportResponse]]:
+        """Removes a report that has ended, with everything that belongs to it; only its
+        audit trail stays. Writes the event REPORT_DELETED. Role: admin.
         Errors: REPORT_NOT_FOUND, REPORT_STATE.
         """
 
