@@ -8,6 +8,7 @@ replay need not look again, and comes to the same.
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Sequence
 
@@ -40,22 +41,39 @@ class Agreement:
         self._database = database
         self._report_id = report_id
         self._tenant = tenant
-        # Whether there is anything to look up; None before the first batch.
-        self._others: bool | None = None
+        self._scanner_type = ""
+        # Whether there is anything to look up.
+        self._others: asyncio.Task[bool] | None = None
         self._known: _Seen = {}
 
-    async def complete(self, batch: FindingBatch, scanner_type: str) -> bool:
+    def begin(self, scanner_type: str) -> None:
+        """Looks, while the first findings are read, whether there are others at all.
+
+        Args:
+            scanner_type: whose report it is.
+        """
+        self._scanner_type = scanner_type
+        asking = self._report_id, self._tenant, scanner_type
+        self._others = asyncio.create_task(
+            self._database.run(store_findings.others_reported, *asking)
+        )
+
+    async def end(self) -> None:
+        """Leaves nothing behind."""
+        if self._others is not None:
+            await asyncio.gather(self._others, return_exceptions=True)
+
+    async def complete(self, batch: FindingBatch) -> bool:
         """Adds to the aliases of the batch's findings who else saw them.
 
         Args:
             batch: as the ingestor made it.
-            scanner_type: whose report it stands in.
 
         Returns:
             Whether anything was added.
         """
         followed = [(one, value) for one in batch.findings if (value := one.value_fingerprint)]
-        await self._look_up({value for _, value in followed}, scanner_type)
+        await self._look_up({value for _, value in followed})
         together = _together(followed)
         added = False
         for finding, value in followed if self._known or together else ():
@@ -65,12 +83,10 @@ class Agreement:
                 added = True
         return added
 
-    async def _look_up(self, values: set[bytes], scanner_type: str) -> None:
-        asking = self._report_id, self._tenant, scanner_type
-        if self._others is None and values:
-            self._others = await self._database.run(store_findings.others_reported, *asking)
-        if not self._others:
+    async def _look_up(self, values: set[bytes]) -> None:
+        if not values or self._others is None or not await self._others:
             return
+        asking = self._report_id, self._tenant, self._scanner_type
         if len(self._known) > _KEPT:
             self._known.clear()
         if missing := values - self._known.keys():

@@ -31,6 +31,11 @@ class AuditGate:
         self._audit = audit
         self._open_until = 0.0
 
+    @property
+    def required(self) -> bool:
+        """Whether reports are accepted only with an audit record."""
+        return self._audit is not None
+
     async def check(self) -> None:
         """Returns if a report may be accepted.
 

@@ -25,6 +25,7 @@ from runtime.database import Database
 from runtime.errors import WinnowError
 from runtime.interceptors import validate
 from runtime.sealing import RAW_REPORT, Sealer
+from winnow.ingest.v1.ingest_service_pb2 import IngestHeader
 from winnow.report.v1.report_pb2 import Report
 from winnow.report.v1.report_progress_pb2 import ReportProgress
 from winnow.report.v1.report_service_pb2 import (
@@ -64,6 +65,11 @@ class RawReport:
     def keep(self, whole: bytes) -> None:
         """Holds a report of one chunk: reading it back would cost more than its memory."""
         self._at_hand = whole
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether it is held, and can be read before it is stored."""
+        return self._at_hand is not None
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The bytes in order, in pieces of at most 1 MiB."""
@@ -234,6 +240,15 @@ class Upload:
         if not self._stored:
             self.raw.keep(bytes(self._buffer))
 
+    def ingest_header(self) -> IngestHeader:
+        """What the ingestor is told of it."""
+        said = self._said
+        return IngestHeader(
+            report_id=str(self._report_id),
+            scanner_type=said.scanner_type,
+            report_format=said.report_format,
+        )
+
     def create(self, connection: Connection) -> Report | None:
         """Makes the report durable, unless it turns out that there is one.
 
@@ -274,7 +289,7 @@ class Upload:
             **repeats,
         )
         last = bytes(self._buffer)
-        report = store.create(
+        return store.create(
             connection,
             self._report_id,
             self._tenant,
@@ -284,11 +299,8 @@ class Upload:
             self._size,
             [self.raw.seal(self._stored, last)] if last else [],
             created,
+            first,
         )
-        if first is not None:
-            store_idempotency.link(connection, self._report_id, first)
-            report.duplicate_of = str(first)
-        return report
 
     def _claim(self, connection: Connection) -> None:
         """Makes the key stand for this upload's report, or finds what it stands for."""

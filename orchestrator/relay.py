@@ -13,7 +13,8 @@ import contextlib
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 import grpc
@@ -51,7 +52,7 @@ IDLE_SECONDS = 60.0
 # It also waits for the ingestor, and may ask a language model.
 JUDGED_SECONDS = 180.0
 _QUEUED = 8
-_GATHER_SECONDS = 0.01
+_GATHER_SECONDS = 0.03
 _TELL_SECONDS = 0.5
 _RESUMED_AT_ONCE = 256
 
@@ -98,8 +99,64 @@ class Source(NamedTuple):
     chunks: AsyncIterator[bytes]
 
 
+class Reading:
+    """A report on its way through the ingestor: begun when made, read once, then closed.
+
+    Args:
+        legs: the calls to join.
+        source: where from.
+    """
+
+    def __init__(self, legs: Legs, source: Source) -> None:
+        self._stream = legs.ingest(**call(None))
+        self._status = PeerStatus(self._stream)
+        self._feeder = asyncio.create_task(self._feed(source))
+
+    async def responses(self) -> AsyncIterator[_Arrived]:
+        """What the ingestor answers.
+
+        Raises:
+            WinnowError: what the ingestor raised, UPSTREAM_UNAVAILABLE.
+        """
+        try:
+            async for arrived in idle(self._stream, IDLE_SECONDS, "ingestor"):
+                yield arrived
+        except grpc.aio.AioRpcError as error:
+            # If reading the stored bytes failed, the ingestor only saw a cut.
+            feeder = self._feeder
+            if feeder.done() and not feeder.cancelled() and (cause := feeder.exception()):
+                raise cause from None
+            raise from_rpc(self._status.of(error), "ingestor") from None
+
+    def cancel(self) -> None:
+        """Ends what is left of it."""
+        self._stream.cancel()
+        self._feeder.cancel()
+
+    async def close(self) -> None:
+        """Ends what is left of it, and waits for that."""
+        self.cancel()
+        with contextlib.suppress(asyncio.CancelledError, Exception):
+            await self._feeder
+
+    async def _feed(self, source: Source) -> None:
+        stream = self._stream
+        try:
+            await stream.write(IngestRequest(header=source.header))
+            async for chunk in source.chunks:
+                await stream.write(IngestRequest(chunk=chunk))
+            await stream.done_writing()
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            return  # the call has ended; its reader knows why
+        except BaseException:
+            stream.cancel()
+            raise
+
+
 # Work in the same transaction as what was queued before it, e.g. a state change.
 Step = Callable[[Connection], object]
+# What one transaction stores, as it arrives; None at its end.
+_Items = SimpleQueue[Any]
 
 
 class Writer:
@@ -133,6 +190,12 @@ class Writer:
         self._queue: asyncio.Queue[Any] = asyncio.Queue(_QUEUED)
         self._ending = False
         self._told = time.monotonic()
+        # What the report was recognised as, until that is stored.
+        self._format: DetectedFormat | None = None
+
+    def read_by(self, detected: DetectedFormat) -> None:
+        """Stores with the first findings who read them: a resumed run asks."""
+        self._format = detected
 
     async def put(self, item: FindingBatch | VerdictBatch | list[Rejected] | Step) -> None:
         """Queues an item; waits while the database is behind."""
@@ -148,9 +211,12 @@ class Writer:
     async def run(self) -> None:
         """Stores until cancelled."""
         while True:
-            items = await self._gather()
+            items: _Items = SimpleQueue()
+            items.put(await self._queue.get())
+            # It stores the first while the others are still judged.
             writing = asyncio.ensure_future(self._database.run(self._store, items))
             try:
+                count = await self._gather(items)
                 await asyncio.shield(writing)
             except asyncio.CancelledError:
                 # Its thread goes on: whoever cancelled must not look at the tables
@@ -159,40 +225,63 @@ class Writer:
                 raise
             crash.point("writer.stored")
             self._ring(self.report_id)
-            for _ in items:
+            for _ in range(count):
                 self._queue.task_done()
 
     def agreement(self) -> Agreement:
         """Who else saw what passes."""
         return Agreement(self._database, self.report_id, self._job.tenant)
 
-    async def _gather(self) -> list[Any]:
-        """The next transaction's items: a commit costs more than a moment's patience,
-        and the parts of a small report come within one."""
-        items = [await self._queue.get()]
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_GATHER_SECONDS):
-                while len(items) < _QUEUED and not (self._ending and self._queue.empty()):
-                    items.append(await self._queue.get())
-        return items
+    async def _gather(self, items: _Items) -> int:
+        """Adds to a transaction that has its first item, and ends it: a commit costs more
+        than a moment's patience, and the parts of a small report come within one.
 
-    def _store(self, connection: Connection, items: list[Any]) -> None:
+        Returns:
+            How many items it has.
+        """
+        count = 1
+        try:
+            async with asyncio.timeout(_GATHER_SECONDS):
+                while count < _QUEUED and not (self._ending and self._queue.empty()):
+                    items.put(await self._queue.get())
+                    count += 1
+        except TimeoutError:
+            pass
+        finally:
+            items.put(None)
+        return count
+
+    def _store(self, connection: Connection, items: _Items) -> None:
         self._jobs.hold(connection, self._job)
-        found = [item for item in items if isinstance(item, FindingBatch)]
-        rejected = [one for item in items if isinstance(item, list) for one in item]
-        judged = [item for item in items if isinstance(item, VerdictBatch)]
-        store_findings.put(connection, self.report_id, self._job.tenant, found, rejected, judged)
-        self._count(found, rejected, judged)
-        steps = [item for item in items if callable(item)]
-        for step in steps:
-            step(connection)
-        if not steps and time.monotonic() - self._told > _TELL_SECONDS:
+        stepped = False
+        for arrived in _arriving(items):
+            found = [item for item in arrived if isinstance(item, FindingBatch)]
+            rejected = [one for item in arrived if isinstance(item, list) for one in item]
+            judged = [item for item in arrived if isinstance(item, VerdictBatch)]
+            store_findings.put(
+                connection, self.report_id, self._job.tenant, found, rejected, judged
+            )
+            self._count(found, rejected, judged)
+            for step in arrived:
+                if callable(step):
+                    stepped = True
+                    step(connection)
+        if not stepped:
+            self._tell(connection)
+        self._format = None
+        crash.point("writer.storing")
+
+    def _tell(self, connection: Connection) -> None:
+        """What a change of state would have said."""
+        if self._format is not None:
+            parser = self._format.parser
+            store.set_format(connection, self.report_id, self._format.scanner_type, parser)
+        if time.monotonic() - self._told > _TELL_SECONDS:
             self._told = time.monotonic()
             event = events.run_event(
                 events.REPORT_PROGRESS, self.report_id, self._job.tenant, self._progress
             )
             store_events.append(connection, self.report_id, [event])
-        crash.point("writer.storing")
 
     def _count(
         self, found: list[FindingBatch], rejected: list[Rejected], judged: list[VerdictBatch]
@@ -228,7 +317,7 @@ class Relay:
         # What asking a language model took; None where none was asked.
         self.llm: LlmUsage | None = None
 
-    async def read(self, source: Source) -> tuple[DetectedFormat, IngestSummary]:
+    async def read(self, reading: Reading) -> tuple[DetectedFormat, IngestSummary]:
         """Reads the report through the ingestor to its summary.
 
         `judge` must run meanwhile: it takes the findings off this one's hands.
@@ -237,21 +326,13 @@ class Relay:
             WinnowError: what the ingestor raised, STREAM_CUT_SHORT,
                 UPSTREAM_UNAVAILABLE.
         """
-        stream = self._legs.ingest(**call(None))
-        status = PeerStatus(stream)
-        feeder = asyncio.create_task(self._feed(stream, source))
         agreement = self._writer.agreement()
         detected = summary = None
-        named = False
         try:
-            async for response, raw in idle(stream, IDLE_SECONDS, "ingestor"):
+            async for response, raw in reading.responses():
                 match response.WhichOneof("payload"):
                     case "batch":
-                        if detected is not None and not named:
-                            # With the first findings: a resumed run asks who read them.
-                            named = True
-                            await self._writer.put(self._name(detected))
-                        if await agreement.complete(response.batch, self._scanner_type):
+                        if await agreement.complete(response.batch):
                             raw = response.SerializeToString()
                         await self._writer.put(response.batch)
                         await self._to_judge.put((_ordinals(response.batch), raw))
@@ -260,41 +341,18 @@ class Relay:
                     case "format":
                         detected = response.format
                         self._scanner_type = detected.scanner_type
+                        self._writer.read_by(detected)
+                        agreement.begin(detected.scanner_type)
                     case "summary":
                         summary = response.summary
-        except grpc.aio.AioRpcError as error:
-            # If reading the stored bytes failed, the ingestor only saw a cut.
-            if feeder.done() and not feeder.cancelled() and (cause := feeder.exception()):
-                raise cause from None
-            raise from_rpc(status.of(error), "ingestor") from None
         finally:
-            stream.cancel()
-            feeder.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await feeder
+            await reading.close()
+            await agreement.end()
         if detected is None or summary is None:
             raise WinnowError(
                 "STREAM_CUT_SHORT", "the ingestor ended without a summary", service="ingestor"
             )
         return detected, summary
-
-    def _name(self, detected: DetectedFormat) -> Step:
-        report_id = self._writer.report_id
-        return lambda connection: store.set_format(
-            connection, report_id, detected.scanner_type, detected.parser
-        )
-
-    async def _feed(self, stream: Any, source: Source) -> None:
-        try:
-            await stream.write(IngestRequest(header=source.header))
-            async for chunk in source.chunks:
-                await stream.write(IngestRequest(chunk=chunk))
-            await stream.done_writing()
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            return  # the call has ended; its reader knows why
-        except BaseException:
-            stream.cancel()
-            raise
 
     async def resume(self, batches: AsyncIterator[FindingBatch]) -> None:
         """Sends findings that an earlier run stored and did not judge."""
@@ -381,6 +439,17 @@ class Relay:
             await stream.done_writing()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             return  # the call has ended; its reader knows why
+
+
+def _arriving(items: _Items) -> Iterator[list[Any]]:
+    """All that is there, again and again until the end."""
+    while True:
+        arrived = [items.get()]
+        while not items.empty():
+            arrived.append(items.get())
+        yield [item for item in arrived if item is not None]
+        if arrived[-1] is None:
+            return
 
 
 def _ordinals(batch: FindingBatch) -> list[int]:

@@ -28,7 +28,7 @@ from orchestrator import (
 from orchestrator.intake import RawReport
 from orchestrator.outbox import Outbox
 from orchestrator.rejudge import moderate_header
-from orchestrator.relay import Legs, Relay, Source, Writer, stored_unjudged
+from orchestrator.relay import Legs, Reading, Relay, Source, Writer, stored_unjudged
 from runtime import crash
 from runtime.clock import now
 from runtime.database import Database
@@ -51,10 +51,15 @@ KEYED = "keyed"
 
 
 class Fresh(NamedTuple):
-    """A report that was just received: nothing of it needs to be read back."""
+    """A report that was just received: nothing of it needs to be read back.
+
+    Args:
+        reading: begun while the report was made durable; None where it is too large for that.
+    """
 
     report: Report
     raw: RawReport
+    reading: Reading | None
 
 
 class Ended(NamedTuple):
@@ -102,6 +107,7 @@ class Runner:
         worker: Worker,
         create: Callable[[Connection], Report | None],
         raw: RawReport,
+        header: IngestHeader,
         *,
         keyed: bool = False,
     ) -> tuple[Report | None, asyncio.Future[Ended | None] | None]:
@@ -110,6 +116,8 @@ class Runner:
 
         Args:
             create: writes the report; None if there is no new one after all.
+            raw: its bytes.
+            header: what is known of it.
             keyed: the end is to be kept for the caller's idempotency key.
 
         Returns:
@@ -117,6 +125,8 @@ class Runner:
             whose result is None if another worker goes on with it.
         """
         here = worker.reserve(RUN)
+        # What it says can be read before it is durable; it is only written after.
+        early = Reading(self._legs, Source(header, raw.chunks())) if here and raw.at_hand else None
         begun: list[tuple[Report, Job]] = []
 
         def admit(connection: Connection) -> None:
@@ -131,21 +141,21 @@ class Runner:
 
         try:
             await self._database.run(admit)
-        except BaseException:
-            if here:
-                worker.give_back(RUN)
-            raise
+        finally:
+            if not begun:
+                if early is not None:
+                    await early.close()
+                if here:
+                    worker.give_back(RUN)
         crash.point("intake.admitted", bool(begun))
         self._outbox.ring()
-        if here and not begun:
-            worker.give_back(RUN)
         if not begun:
             return None, None
         [(report, job)] = begun
         if not here:
             worker.ring()
             return report, None
-        self._fresh[job.job_id] = Fresh(report, raw)
+        self._fresh[job.job_id] = Fresh(report, raw, early)
         ended: asyncio.Future[Ended | None] = asyncio.get_running_loop().create_future()
         self._local[job.job_id] = ended
         worker.begin(job).add_done_callback(lambda _: self._left(job))
@@ -190,7 +200,8 @@ class Runner:
             waiting.set_result(Ended(report, round_, error))
 
     def _left(self, job: Job) -> None:
-        self._fresh.pop(job.job_id, None)
+        if (fresh := self._fresh.pop(job.job_id, None)) and fresh.reading:
+            fresh.reading.cancel()
         waiting = self._local.pop(job.job_id, None)
         if waiting is not None and not waiting.done():
             waiting.set_result(None)
@@ -206,7 +217,7 @@ class Runner:
     def _fail(
         self, connection: Connection, report_id: uuid.UUID, tenant: str, failure: WinnowError
     ) -> Report:
-        at = store_decisions.apply(connection, report_id, tenant)
+        at, _ = store_decisions.apply(connection, report_id, tenant)
         progress = store_findings.progress(connection, report_id, at)
         progress.status = states.ERROR
         event = events.run_event(
@@ -247,8 +258,11 @@ class Runner:
                 writing = group.create_task(writer.run())
                 judging = group.create_task(relay.judge(moderate_header(report)))
                 if report.status == states.CREATED:
-                    source = await self._source(relay, report, fresh, start)
-                    await self._read(relay, writer, source, job, progress)
+                    reading = fresh.reading if fresh else None
+                    if reading is None:
+                        source = await self._source(relay, report, fresh, start)
+                        reading = Reading(self._legs, source)
+                    await self._read(relay, writer, reading, job, progress)
                 else:
                     await relay.resume(stored_unjudged(self._database, report_id))
                     await relay.finish()
@@ -273,11 +287,7 @@ class Runner:
     ) -> Source:
         """Where to read from; first sends on what an earlier run left unjudged."""
         report_id = uuid.UUID(report.report_id)
-        header = IngestHeader(
-            report_id=report.report_id,
-            scanner_type=report.scanner_type,
-            report_format=report.report_format,
-        )
+        header = ingest_header(report)
         if fresh:
             return Source(header, fresh.raw.chunks())
         header.start_ordinal = start
@@ -287,10 +297,10 @@ class Runner:
         return Source(header, RawReport(self._database, self._key, report_id).chunks())
 
     async def _read(
-        self, relay: Relay, writer: Writer, source: Source, job: Job, progress: ReportProgress
+        self, relay: Relay, writer: Writer, reading: Reading, job: Job, progress: ReportProgress
     ) -> None:
         """Created to processing: every record read, every finding stored."""
-        detected, read = await relay.read(source)
+        detected, read = await relay.read(reading)
         await relay.finish()
 
         def ingested(connection: Connection) -> None:
@@ -336,14 +346,15 @@ class Runner:
         last: VerdictBatch | None,
         llm: LlmUsage | None,
     ) -> None:
-        """Processing to done: counted in the database, so that a resumed run counts all."""
+        """Processing to done."""
         ended: list[Report] = []
 
         def end(connection: Connection) -> None:
             report_id = uuid.UUID(job.key)
-            at = store_decisions.apply(connection, report_id, job.tenant)
-            counts = store_findings.risks(connection, report_id, at)
-            progress.summary.CopyFrom(counts)
+            at, decided = store_decisions.apply(connection, report_id, job.tenant)
+            if decided:
+                progress.summary.CopyFrom(store_findings.risks(connection, report_id, at))
+            counts = progress.summary
             summary = {"high": counts.high, "medium": counts.medium, "low": counts.low}
             # Who was asked and what it cost belongs to the record; for a resumed
             # run, of what was left.
@@ -389,6 +400,15 @@ class Runner:
             medium=report.summary.medium,
             low=report.summary.low,
         )
+
+
+def ingest_header(report: Report) -> IngestHeader:
+    """What the ingestor is told of a report."""
+    return IngestHeader(
+        report_id=report.report_id,
+        scanner_type=report.scanner_type,
+        report_format=report.report_format,
+    )
 
 
 def _usage(llm: LlmUsage) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import uuid
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, or_, select, text
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.sql.selectable import LateralFromClause
 
@@ -70,9 +70,12 @@ def standing_in(
     )
 
 
+_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:what, 0))")
+_LOCK_SHARED = text("SELECT pg_advisory_xact_lock_shared(hashtextextended(:what, 0))")
+
+
 def lock_standing(connection: Connection, tenant: str, *, shared: bool = False) -> None:
     """Until the transaction's end nobody else changes what stands for this tenant;
     with `shared`, others who ask so may end their reports meanwhile.
     """
-    lock = func.pg_advisory_xact_lock_shared if shared else func.pg_advisory_xact_lock
-    connection.execute(select(lock(func.hashtextextended(f"decisions/{tenant}", 0))))
+    connection.execute(_LOCK_SHARED if shared else _LOCK, {"what": f"decisions/{tenant}"})

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict, ParseDict
-from sqlalchemy import Connection, Row, case, delete, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
 from orchestrator import declaration as declared
 from orchestrator import states, store_events, store_outbox
@@ -32,6 +32,19 @@ from winnow.report.v1.report_pb2 import (
 )
 from winnow.report.v1.report_service_pb2 import ReportDeclaration
 
+# Made once: SQLAlchemy takes longer to put a statement together than to send it.
+_CREATE = insert(reports).returning(reports)
+_PUT_CHUNKS = insert(raw_chunks)
+_MOVE = (
+    update(reports)
+    .where(
+        reports.c.report_id == bindparam("moved"),
+        reports.c.status.in_(bindparam("origins", expanding=True)),
+    )
+    .values(last_event=reports.c.last_event + bindparam("more_events"))
+    .returning(reports)
+)
+
 
 def create(
     connection: Connection,
@@ -43,32 +56,32 @@ def create(
     size: int,
     chunks: Iterable[tuple[int, bytes]],
     created: Envelope,
+    duplicate_of: uuid.UUID | None = None,
 ) -> Report:
     """Makes a report durable: its row, the rest of its sealed chunks, its first event."""
     put_chunks(connection, report_id, tenant, chunks)
     at = now()
     row = connection.execute(
-        insert(reports)
-        .values(
-            report_id=report_id,
-            tenant_id=tenant,
-            status=states.CREATED,
-            scanner_type=said.scanner_type,
-            report_format=said.report_format,
-            source=MessageToDict(said.source),
-            labels=dict(said.labels),
-            asset_key=declared.asset_key(said.source),
-            sha256=sha256,
-            size_bytes=size,
-            request_id=request_id,
-            created_at=at,
-            updated_at=at,
-            last_event=1,
-        )
-        .returning(reports)
+        _CREATE,
+        {
+            "report_id": report_id,
+            "tenant_id": tenant,
+            "status": states.CREATED,
+            "scanner_type": said.scanner_type,
+            "report_format": said.report_format,
+            "source": MessageToDict(said.source),
+            "labels": dict(said.labels),
+            "asset_key": declared.asset_key(said.source),
+            "sha256": sha256,
+            "size_bytes": size,
+            "request_id": request_id,
+            "created_at": at,
+            "updated_at": at,
+            "last_event": 1,
+            "duplicate_of": duplicate_of,
+        },
     ).one()
-    store_events.put(connection, report_id, [created], 1)
-    store_outbox.put(connection, [created])
+    store_events.send(connection, report_id, [created], 1)
     return report_of(row)
 
 
@@ -81,7 +94,7 @@ def put_chunks(
         for seq, sealed in chunks
     ]
     if rows:
-        connection.execute(insert(raw_chunks), rows)
+        connection.execute(_PUT_CHUNKS, rows)
 
 
 def chunk(connection: Connection, report_id: uuid.UUID, seq: int) -> bytes | None:
@@ -216,7 +229,10 @@ def reopen(connection: Connection, report_id: uuid.UUID, event: Envelope) -> Rep
     Raises:
         WinnowError: REPORT_STATE if it has not failed.
     """
-    there = case((reports.c.ingested_at.is_(None), states.CREATED), else_=states.PROCESSING)
+    read = connection.execute(
+        select(reports.c.ingested_at).where(reports.c.report_id == report_id).with_for_update()
+    ).scalar()
+    there = states.CREATED if read is None else states.PROCESSING
     return _move(
         connection,
         report_id,
@@ -233,29 +249,28 @@ def _move(
     connection: Connection,
     report_id: uuid.UUID,
     origins: Iterable[ReportStatus.ValueType],
-    to: Any,
+    to: ReportStatus.ValueType,
     events: Iterable[Envelope],
     **values: Any,
 ) -> Report:
     at, events = now(), list(events)
     values.setdefault("finished_at", at if to in (states.DONE, states.ERROR) else None)
     row = connection.execute(
-        update(reports)
-        .where(reports.c.report_id == report_id, reports.c.status.in_(origins))
-        .values(
-            status=to,
-            updated_at=at,
-            last_event=reports.c.last_event + len(events),
+        _MOVE,
+        {
+            "moved": report_id,
+            "origins": list(origins),
+            "more_events": len(events),
+            "status": to,
+            "updated_at": at,
             **values,
-        )
-        .returning(reports)
+        },
     ).first()
     if row is None:
         raise WinnowError(
             "REPORT_STATE", "the report is in another state already", report_status="other"
         )
-    store_events.put(connection, report_id, events, row.last_event)
-    store_outbox.put(connection, events)
+    store_events.send(connection, report_id, events, row.last_event)
     return report_of(row)
 
 

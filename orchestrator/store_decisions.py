@@ -21,6 +21,7 @@ from sqlalchemy import (
     Select,
     Text,
     and_,
+    bindparam,
     cast,
     delete,
     func,
@@ -177,25 +178,40 @@ def decide(
     return [_decision(row) for row in rows_made], sum(after.values())
 
 
-def apply(connection: Connection, report_id: uuid.UUID, tenant: str) -> datetime:
+def _holding(tenant: Any, report_id: Any, at: Any) -> ColumnElement[bool]:
+    """Decisions that reach into a report when it ends."""
+    return and_(
+        decisions.c.tenant_id == tenant,
+        or_(decisions.c.scope.in_((_CREDENTIAL, _PLACE)), decisions.c.report_id == report_id),
+        or_(decisions.c.ends_at.is_(None), decisions.c.ends_at > at),
+    )
+
+
+_ANY_HOLDS = (
+    select(literal(1))
+    .where(_holding(bindparam("tenant"), bindparam("report"), bindparam("at")))
+    .limit(1)
+)
+
+
+def apply(connection: Connection, report_id: uuid.UUID, tenant: str) -> tuple[datetime, bool]:
     """Gives a report's findings the verdicts of the decisions that follow their values,
     and of those that were made on them while the report ran.
 
     Called in the transaction that ends the report, before its risks are counted.
 
     Returns:
-        The moment to count them as of: what expires later is still to be settled.
+        The moment to count them as of: what expires later is still to be settled; and
+        whether there were any.
     """
     lock_standing(connection, tenant, shared=True)
     at = now()
-    holding = (
-        decisions.c.tenant_id == tenant,
-        or_(decisions.c.scope.in_((_CREDENTIAL, _PLACE)), decisions.c.report_id == report_id),
-        or_(decisions.c.ends_at.is_(None), decisions.c.ends_at > at),
-    )
-    if connection.execute(select(literal(1)).where(*holding).limit(1)).first() is not None:
-        _put_verdicts(connection, at, and_(*holding), findings.c.report_id == report_id)
-    return at
+    asked = {"tenant": tenant, "report": report_id, "at": at}
+    found = connection.execute(_ANY_HOLDS, asked).first() is not None
+    if found:
+        holding = _holding(tenant, report_id, at)
+        _put_verdicts(connection, at, holding, findings.c.report_id == report_id)
+    return at, found
 
 
 def lift(connection: Connection, report_id: uuid.UUID, tenant: str) -> None:

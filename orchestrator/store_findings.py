@@ -185,15 +185,8 @@ def others_reported(
 ) -> bool:
     """Whether the reports before this one, as far as they are looked through, are also of
     other scanners than its own."""
-    before = (
-        select(reports.c.scanner_type)
-        .where(reports.c.tenant_id == tenant, reports.c.report_id < report_id)
-        .order_by(reports.c.report_id.desc())
-        .limit(_REPORTS_BACK)
-        .subquery("before")
-    )
-    others = select(literal(1)).where(_is_other(before.c.scanner_type, literal(scanner_type)))
-    return bool(connection.execute(select(others.exists())).scalar_one())
+    asked = {"tenant": tenant, "report": report_id, "scanner": scanner_type}
+    return bool(connection.execute(_OTHERS, asked).scalar_one())
 
 
 def seen_elsewhere(
@@ -256,6 +249,20 @@ def _seen_elsewhere() -> Select[Any]:
 def _is_other(column: ColumnElement[str], scanner_type: ColumnElement[str]) -> ColumnElement[bool]:
     """SARIF is no scanner: who wrote it is not known."""
     return and_(column != scanner_type, column != "sarif")
+
+
+_BEFORE = (
+    select(reports.c.scanner_type)
+    .where(reports.c.tenant_id == bindparam("tenant"), reports.c.report_id < bindparam("report"))
+    .order_by(reports.c.report_id.desc())
+    .limit(_REPORTS_BACK)
+    .subquery("before")
+)
+_OTHERS = select(
+    select(literal(1))
+    .where(_is_other(_BEFORE.c.scanner_type, bindparam("scanner", type_=Text)))
+    .exists()
+)
 
 
 def resume_point(connection: Connection, report_id: uuid.UUID) -> int:

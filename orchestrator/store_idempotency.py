@@ -16,7 +16,7 @@ from google.protobuf.any_pb2 import Any as Packed
 from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
-from sqlalchemy import ColumnElement, Connection, Row, func, select, text, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from orchestrator import states
@@ -26,6 +26,20 @@ from winnow.report.v1.report_pb2 import Report
 from winnow.report.v1.report_service_pb2 import SubmitReportResponse
 
 KEPT = timedelta(hours=24)
+
+
+_FIRST = (
+    select(reports.c.report_id)
+    .where(
+        reports.c.tenant_id == bindparam("tenant"),
+        reports.c.sha256 == bindparam("sha256"),
+        reports.c.asset_key == bindparam("asset"),
+        reports.c.status != states.ERROR,
+    )
+    .order_by(reports.c.report_id)
+    .limit(1)
+)
+_FIRST_OF_SCANNER = _FIRST.where(reports.c.scanner_type == bindparam("scanner"))
 
 
 class Known(NamedTuple):
@@ -132,28 +146,10 @@ def first_of(
         scanner_type: as declared; a report of another scanner is another report.
             Empty: the content says, and is the same.
     """
-    query = (
-        select(reports.c.report_id)
-        .where(
-            reports.c.tenant_id == tenant,
-            reports.c.sha256 == sha256,
-            reports.c.asset_key == asset_key,
-            reports.c.status != states.ERROR,
-        )
-        .order_by(reports.c.report_id)
-        .limit(1)
-    )
-    if scanner_type:
-        query = query.where(reports.c.scanner_type == scanner_type)
-    found: uuid.UUID | None = connection.execute(query).scalar()
+    query = _FIRST_OF_SCANNER if scanner_type else _FIRST
+    asked = {"tenant": tenant, "sha256": sha256, "asset": asset_key, "scanner": scanner_type}
+    found: uuid.UUID | None = connection.execute(query, asked).scalar()
     return found
-
-
-def link(connection: Connection, report_id: uuid.UUID, first: uuid.UUID) -> None:
-    """Writes down which report a report repeats."""
-    connection.execute(
-        update(reports).where(reports.c.report_id == report_id).values(duplicate_of=first)
-    )
 
 
 def one_at_a_time(connection: Connection, tenant: str, sha256: bytes) -> None:

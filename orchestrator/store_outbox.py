@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from sqlalchemy import BigInteger, Connection, bindparam, insert, select, text
+from sqlalchemy import BigInteger, Connection, bindparam, insert, text
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from orchestrator.tables import outbox
@@ -37,6 +37,14 @@ def _marking(way: Way, which: str) -> str:
     )
 
 
+_FOLLOWING = {
+    way: text(
+        f"{_marking(way, 'seq = ANY(:seqs) ORDER BY seq')}"  # noqa: S608 -- columns of ours
+        " SELECT seq, event FROM orchestrator.outbox"
+        f" WHERE NOT {way} AND seq <> ALL(:seqs) ORDER BY seq LIMIT :at_most"
+    ).bindparams(bindparam("seqs", type_=ARRAY(BigInteger)))
+    for way in _OTHER
+}
 _MARK = {
     way: text(f"{_marking(way, 'seq = ANY(:seqs) ORDER BY seq')} SELECT").bindparams(
         bindparam("seqs", type_=ARRAY(BigInteger))
@@ -67,14 +75,8 @@ def following(
     Returns:
         Rows' numbers and events.
     """
-    mark(connection, way, gone)
-    query = (
-        select(outbox.c.seq, outbox.c.event)
-        .where(~outbox.c[way])
-        .order_by(outbox.c.seq)
-        .limit(limit)
-    )
-    return [(seq, Envelope.FromString(event)) for seq, event in connection.execute(query)]
+    rows = connection.execute(_FOLLOWING[way], {"seqs": gone, "at_most": limit})
+    return [(seq, Envelope.FromString(event)) for seq, event in rows]
 
 
 def take(connection: Connection, way: Way, limit: int) -> list[Envelope]:

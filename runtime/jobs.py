@@ -25,6 +25,7 @@ from sqlalchemy import (
     DateTime,
     Index,
     Integer,
+    Interval,
     MetaData,
     Row,
     SmallInteger,
@@ -143,6 +144,19 @@ class Queue:
             *(bindparam(name, type_=ARRAY(Text)) for name in ("ids", "keys", "tenants", "payloads"))
         )
 
+        # Made once: SQLAlchemy takes longer to put a statement together than to send it.
+        new = insert(table).on_conflict_do_nothing().returning(table)
+        self._put = new
+        self._put_claimed = new.values(due_at=func.now() + bindparam("lease", type_=Interval))
+        ours = (
+            (table.c.job_id == bindparam("job"))
+            & (table.c.attempt == bindparam("begun"))
+            & (table.c.worker == worker)
+            & self._runs()
+        )
+        self._hold = select(table.c.job_id).where(ours).with_for_update(key_share=True)
+        self._finish = delete(table).where(ours)
+
     def put(
         self,
         connection: Connection,
@@ -181,12 +195,10 @@ class Queue:
             "worker": self._worker if claimed else "",
         }
         if claimed:
-            values["due_at"] = func.now() + self._lease
+            values["lease"] = self._lease
         elif due_at is not None:
             values["due_at"] = due_at
-        row = connection.execute(
-            insert(self._table).values(values).on_conflict_do_nothing().returning(self._table)
-        ).first()
+        row = connection.execute(self._put_claimed if claimed else self._put, values).first()
         return None if row is None else _job(row)
 
     def put_many(self, connection: Connection, kind: str, rows: Iterable[Mapping[str, Any]]) -> int:
@@ -264,11 +276,8 @@ class Queue:
         Raises:
             WinnowError: LEASE_LOST.
         """
-        table = self._table
-        held = connection.execute(
-            select(table.c.job_id).where(self._is(job)).with_for_update(key_share=True)
-        ).first()
-        if held is None:
+        ours = {"job": job.job_id, "begun": job.attempt}
+        if connection.execute(self._hold, ours).first() is None:
             raise _lost()
 
     def finish(self, connection: Connection, job: Job) -> None:
@@ -277,7 +286,8 @@ class Queue:
         Raises:
             WinnowError: LEASE_LOST.
         """
-        if connection.execute(delete(self._table).where(self._is(job))).rowcount != 1:
+        ours = {"job": job.job_id, "begun": job.attempt}
+        if connection.execute(self._finish, ours).rowcount != 1:
             raise _lost()
 
     def finish_all(self, connection: Connection, jobs: Sequence[Job]) -> None:

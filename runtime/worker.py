@@ -78,6 +78,8 @@ class Worker:
         self._queue = queue
         self._kinds = {kind.name: kind for kind in kinds}
         self._free = {kind.name: kind.at_once for kind in self._kinds.values()}
+        # Kinds of which more may wait than there were places for.
+        self._full: set[str] = set()
         self._ended = ended
         self._bell = asyncio.Event()
         self._running: dict[asyncio.Task[None], Job] = {}
@@ -95,6 +97,7 @@ class Worker:
             False if this worker has no place free; the job then waits its turn.
         """
         if self._stopping or self._free[kind] == 0:
+            self._full.add(kind)
             return False
         self._free[kind] -= 1
         return True
@@ -102,7 +105,8 @@ class Worker:
     def give_back(self, kind: str) -> None:
         """Frees a reserved place: there is no job after all."""
         self._free[kind] += 1
-        self._bell.set()
+        if kind in self._full:
+            self._bell.set()
 
     def begin(self, job: Job) -> asyncio.Task[None]:
         """Does a job that has been claimed, in a place that was reserved."""
@@ -149,6 +153,7 @@ class Worker:
 
     async def _claim(self) -> None:
         wanted = {kind: free for kind, free in self._free.items() if free > 0}
+        self._full = self._free.keys() - wanted.keys()
         if not wanted:
             return
         for kind, places in wanted.items():
@@ -163,6 +168,8 @@ class Worker:
                 wanted[job.kind] -= 1
             for kind, places in wanted.items():
                 self._free[kind] += places
+                if places == 0:
+                    self._full.add(kind)
         crash.point("job.claimed", bool(claimed))
         for job in claimed:
             self.begin(job)

@@ -154,9 +154,16 @@ class House:
         return self._pages(f"/reports/{report_id}/findings", "findings", **filters)
 
     def events(self, report_id: str) -> list[str]:
-        """The types of a report's events, in the log's order."""
-        entries = self._pages(f"/reports/{report_id}/events", "events", page_size=1000)
-        return [entry["event"]["event_type"] for entry in entries]
+        """The types of a report's events, in the log's order, once its end is among them:
+        they follow the answer by a moment.
+        """
+
+        def ended() -> list[str] | None:
+            entries = self._pages(f"/reports/{report_id}/events", "events", page_size=1000)
+            types = [entry["event"]["event_type"] for entry in entries]
+            return types if {"REPORT_DONE", "REPORT_FAILED"} & set(types) else None
+
+        return eventually(ended)
 
     def _pages(self, path: str, member: str, /, **parameters: str | int) -> list[Json]:
         found: list[Json] = []

@@ -65,7 +65,6 @@ def check_done(house: House, answer: httpx.Response, name: str, *, declared: boo
     assert body["records"] == records(name)
     assert list(body["summary"]) == ["high", "medium", "low"]
 
-    # Complete and in order as soon as the caller has its answer.
     assert house.events(report_id) == DECIDED
 
     report = house.get(f"/reports/{report_id}")

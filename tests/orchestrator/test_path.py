@@ -41,8 +41,14 @@ async def failing(house: House, report: bytes, scanner: str = "", **more) -> Win
 
 
 async def events(house: House, report_id: str) -> list:
-    listed = await house.audit.ListEvents(ListEventsRequest(report_id=report_id))
-    return [item.event for item in listed.events]
+    """A report's audit trail, once its end has been shipped."""
+    for _ in range(200):
+        listed = await house.audit.ListEvents(ListEventsRequest(report_id=report_id))
+        trail = [item.event for item in listed.events]
+        if trail and trail[-1].event_type in ("REPORT_DONE", "REPORT_FAILED"):
+            break
+        await asyncio.sleep(0.05)
+    return trail
 
 
 async def findings(house: House, report_id: str, **filters) -> list:

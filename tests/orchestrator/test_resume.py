@@ -277,7 +277,9 @@ async def test_a_peer_that_stays_broken_fails_the_report_with_its_reason(rig) ->
     with pytest.raises(Exception, match="broken off") as caught:
         await rig.submit()
     assert "UNAVAILABLE" in str(caught.value)
-    assert [event.event_type for event in rig.audit.events if event.event_type == "REPORT_FAILED"]
+    async with asyncio.timeout(10):
+        while "REPORT_FAILED" not in [event.event_type for event in rig.audit.events]:
+            await asyncio.sleep(0.05)
 
 
 @pytest.mark.usefixtures("impatient")

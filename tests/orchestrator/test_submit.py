@@ -387,7 +387,10 @@ async def test_the_same_bytes_are_linked_to_their_first_report(
     assert second.duplicate_of == third.duplicate_of == first.report_id
     assert (await sender.ended(second.report_id)).duplicate_of == first.report_id
     created = ListEventsRequest(report_id=third.report_id, event_type="REPORT_CREATED")
-    event = (await alone.ListEvents(created)).events[0].event
+    async with asyncio.timeout(10):
+        while not (shipped := (await alone.ListEvents(created)).events):
+            await asyncio.sleep(0.05)
+    event = shipped[0].event
     assert event.payload["duplicate_of"] == first.report_id
     for other in (
         {"source": ReportSource(repository="https://example.com/acme/other")},
