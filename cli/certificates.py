@@ -198,9 +198,9 @@ def renew(folder: Path, names: Iterable[str], days: int) -> list[Issued]:
     authority = Authority(folder)
     there = {one.name: one for one in issued(folder) if one.name != CA}
     wanted = list(names) or list(there)
-    if unknown := [name for name in wanted if name not in there]:
+    if not set(wanted) <= set(there):
         raise CertificateError(
-            f"{folder} has {len(unknown)} of these names not; it has {', '.join(there)}"
+            f"{folder} has no certificate of that name; it has {', '.join(there)}"
         )
     return [authority.issue(name, there[name].hosts, days) for name in wanted]
 
