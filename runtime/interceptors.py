@@ -183,7 +183,8 @@ class _Scope:
             error = WinnowError(
                 "INTERNAL", f"internal error {error_id}; the log has it", error_id=error_id
             )
-        self.done("error", reason=error.reason)
+        caller = {"peer": error.metadata["peer"]} if "peer" in error.metadata else {}
+        self.done("error", reason=error.reason, **caller)
         await self._context.abort_with_status(rpc_status.to_status(to_status(error)))
         raise AssertionError("abort_with_status returned")
 
