@@ -633,7 +633,7 @@ def _filled(message: M, content: Json) -> M:
 
 
 def _from_winnow(error: WinnowError, server: str) -> ClientError:
-    if error.reason == "UPSTREAM_UNAVAILABLE":
+    if error.reason == "UPSTREAM_UNAVAILABLE" and "peer" not in error.metadata:
         return _unreachable(server)
     return ClientError(
         f"{error.title}: {error.message} ({error.reason})"

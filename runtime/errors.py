@@ -146,6 +146,8 @@ def certificate_refused(error: grpc.RpcError) -> bool:
 def from_rpc(error: grpc.RpcError, service: str) -> WinnowError:
     """The `WinnowError` that a peer raised, or the transport's failure as one.
 
+    A peer that does not accept our certificate is one that is not there.
+
     Args:
         error: what a gRPC call raised (`grpc.aio.AioRpcError` or the sync kind).
         service: name of the peer, for the message.
@@ -167,6 +169,16 @@ def from_rpc(error: grpc.RpcError, service: str) -> WinnowError:
                 detail.Unpack(info)
         if info is not None and info.domain == DOMAIN and info.reason in MAPPINGS:
             metadata = dict(info.metadata)
+            if "peer" in metadata:
+                # Set up wrongly, which whoever called us has no part in, and which may be mended.
+                return WinnowError(
+                    "UPSTREAM_UNAVAILABLE",
+                    f"the {service} lets nobody with this certificate's identity call it; "
+                    "its WINNOW_PEERS_ALLOWED adds callers",
+                    retry_after=1.0,
+                    service=service,
+                    peer=metadata["peer"],
+                )
             return WinnowError(info.reason, status.message, retry_after=retry_after, **metadata)
     code = getattr(error, "code", lambda: None)()
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:

@@ -89,6 +89,6 @@ class Peers:
             raise WinnowError(
                 "PERMISSION_DENIED",
                 "the identity in the caller's certificate may not call this; "
-                "WINNOW_PEERS_ALLOWED of the service that was called adds callers",
+                "this service's WINNOW_PEERS_ALLOWED adds callers",
                 peer=identity if _SHOWN.fullmatch(identity) else "none",
             )
