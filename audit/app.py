@@ -34,6 +34,7 @@ def build(settings: AuditSettings) -> Service:
     from audit.service import AuditService
     from runtime.database import Database
     from runtime.server import Service
+    from runtime.tls import Tls
     from winnow.audit.v1 import audit_service_pb2 as pb
     from winnow.audit.v1 import audit_service_pb2_grpc as rpc
 
@@ -50,6 +51,7 @@ def build(settings: AuditSettings) -> Service:
         settings.audit_listen,
         [pb.DESCRIPTOR.services_by_name["AuditService"]],
         lambda server: rpc.add_AuditServiceServicer_to_server(servicer, server),
+        tls=Tls.of(settings),
         background=(ledger.run,),
         close=close,
     )

@@ -21,7 +21,9 @@ from gateway.body import fill_from
 from gateway.query import bind
 from gateway.translate import to_json
 from runtime.channels import OPTIONS
-from runtime.errors import MAPPINGS, WinnowError, from_rpc
+from runtime.config import ConfigError, Settings, load
+from runtime.errors import MAPPINGS, WinnowError, certificate_refused, from_rpc
+from runtime.tls import Tls, check, is_socket
 from winnow.audit.v1.audit_service_pb2 import ListEventsRequest
 from winnow.audit.v1.audit_service_pb2_grpc import AuditServiceStub
 from winnow.queue.v1.queue_service_pb2 import (
@@ -203,13 +205,24 @@ def connect(server: str) -> Client:
         if parts.scheme in ("http", "https") and parts.hostname and not parts.query:
             return RestClient(httpx.Client(base_url=server, timeout=_TIMEOUT), shown)
         if parts.scheme == "grpc" and parts.netloc:
-            channel = grpc.insecure_channel(parts.netloc + parts.path, options=OPTIONS)
-            return GrpcClient(channel, shown)
+            return GrpcClient(_dial(parts.netloc + parts.path), shown)
     except (ValueError, httpx.InvalidURL):
         pass  # the same advice
     raise ClientError(
         "--server must read http://host:port, https://host, grpc://host:port or grpc://unix:/path"
     )
+
+
+def _dial(address: str) -> grpc.Channel:
+    """A channel that shows the certificate of the settings, if there is one."""
+    try:
+        tls = Tls.of(load(Settings))
+        check(address, tls)
+    except ConfigError as error:
+        raise ClientError(str(error)) from None
+    if tls is None or is_socket(address):
+        return grpc.insecure_channel(address, options=OPTIONS)
+    return grpc.secure_channel(address, tls.client(), options=OPTIONS)
 
 
 def _chunks(data: BinaryIO, sent: Callable[[int], None]) -> Iterator[bytes]:
@@ -399,7 +412,12 @@ class RestClient:
             yield
         except httpx.TimeoutException:
             raise ClientError(f"{self._server} did not answer in time", may_pass=True) from None
-        except httpx.ConnectError:
+        except httpx.ConnectError as error:
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                raise ClientError(
+                    f"the certificate of {self._server} is not accepted; "
+                    "SSL_CERT_FILE may name the file of its CA"
+                ) from None
             raise _unreachable(self._server) from None
         except httpx.TransportError:
             raise ClientError(
@@ -597,6 +615,11 @@ class GrpcClient:
                     f"{self._server} does not offer this; the orchestrator serves reports, "
                     "the audit service events, and the REST API both"
                 ) from None
+            if certificate_refused(error):
+                raise ClientError(
+                    f"{self._server} and this client do not accept each other's certificates "
+                    "(WINNOW_TLS_CERTIFICATE, WINNOW_TLS_KEY, WINNOW_TLS_CA)"
+                ) from None
             failure = from_rpc(error, "server")
             raise _from_winnow(failure, self._server) from None
 
@@ -610,7 +633,7 @@ def _filled(message: M, content: Json) -> M:
 
 
 def _from_winnow(error: WinnowError, server: str) -> ClientError:
-    if error.reason == "UPSTREAM_UNAVAILABLE":
+    if error.reason == "UPSTREAM_UNAVAILABLE" and "peer" not in error.metadata:
         return _unreachable(server)
     return ClientError(
         f"{error.title}: {error.message} ({error.reason})"

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from cli import auditing, commands, deciding, evaluate, judging, queue, reading, watching
+from cli import auditing, certs, commands, deciding, evaluate, judging, queue, reading, watching
 from cli.usage import default_data_dir
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ judging.register(app)
 evaluate.register(app)
 auditing.register(app)
 queue.register(app)
+certs.register(app)
 dev = typer.Typer(no_args_is_help=True, help="Tools for developing and trying out.")
 app.add_typer(dev, name="dev")
 

@@ -25,6 +25,7 @@ from ingestor.app import IngestorSettings
 from moderator.app import ModeratorSettings
 from orchestrator.app import OrchestratorSettings
 from runtime import config, log
+from runtime.tls import Files
 
 SETTINGS: dict[str, type[config.Settings]] = {
     "audit": AuditSettings,
@@ -109,7 +110,7 @@ async def _run(name: str, settings: Any, fd: int | None) -> None:
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
     if name == "gateway":
-        await _serve_http(built, settings.gateway_listen, fd)
+        await _serve_http(built, settings, fd)
         return
     try:
         await built.run()
@@ -117,10 +118,12 @@ async def _run(name: str, settings: Any, fd: int | None) -> None:
         raise ServeError(f"cannot listen on {built.address}: {error}") from None
 
 
-async def _serve_http(app: Any, listen: str, fd: int | None) -> None:
+async def _serve_http(app: Any, settings: GatewaySettings, fd: int | None) -> None:
     import uvicorn
 
-    bound = bind(listen) if fd is None else socket.socket(fileno=fd)
+    files = Files.of(settings, "gateway_tls_certificate", "gateway_tls_key")
+    https = files.https() if files else None
+    bound = bind(settings.gateway_listen) if fd is None else socket.socket(fileno=fd)
 
     class Server(uvicorn.Server):
         """Ends the event streams first: they would hold up a drain for as long as it may last."""
@@ -139,9 +142,14 @@ async def _serve_http(app: Any, listen: str, fd: int | None) -> None:
             timeout_graceful_shutdown=_DRAIN_SECONDS,
             # Events are small, and each would be compressed once for every watcher.
             ws_per_message_deflate=False,
+            ssl_context_factory=(lambda *_: https) if https else None,
         )
     )
+    work = [files.renew(https), files.watch()] if files and https else []
+    tasks = [asyncio.create_task(one) for one in work]
     await server.serve(sockets=[bound])
+    for task in tasks:
+        task.cancel()
 
 
 def _limit_arenas() -> None:

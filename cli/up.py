@@ -17,6 +17,7 @@ import os
 import secrets
 import shutil
 import signal
+import ssl
 import sys
 import tempfile
 import time
@@ -33,6 +34,7 @@ from runtime.channels import dial
 from runtime.config import Key, Settings
 from runtime.log import get_logger
 from runtime.server import healthy
+from runtime.tls import Files
 
 _log = get_logger()
 
@@ -57,6 +59,8 @@ class UpSettings(Settings):
     fingerprint_key: Key | None = None
     audit_signing_key: Key | None = None
     audit_checkpoint_dir: Path | None = None
+    gateway_tls_certificate: Path | None = None
+    gateway_tls_key: Path | None = None
 
 
 def migrate(url: str) -> str:
@@ -84,6 +88,14 @@ def migrate(url: str) -> str:
             "the database named by WINNOW_DATABASE_URL cannot be migrated "
             f"(SQLSTATE {getattr(error.orig, 'sqlstate', None) or 'unknown'})"
         ) from None
+
+
+def _believing(certificate: Path | None) -> ssl.SSLContext:
+    """A context that believes exactly this certificate, whatever host it is for."""
+    context = ssl.create_default_context(cafile=certificate)
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.check_hostname = certificate is None
+    return context
 
 
 class House:
@@ -116,12 +128,14 @@ class House:
 
         Raises:
             UpError: something does not start.
+            runtime.config.ConfigError: the certificate cannot be used.
             cli.serve.ServeError: the address cannot be used.
             cli.postgres.PostgresError: the embedded database does not start.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
+        Files.of(self._given, "gateway_tls_certificate", "gateway_tls_key")  # told at once
         self._lock()
         # Bound here, so that a taken port is told at once and a gateway that is
         # started again finds its callers waiting.
@@ -157,7 +171,8 @@ class House:
         """Where the gateway answers."""
         host, port = self._socket.getsockname()[:2]
         host = "127.0.0.1" if host == "0.0.0.0" else "[::1]" if host == "::" else host  # noqa: S104
-        return f"http://{f'[{host}]' if ':' in host and '[' not in host else host}:{port}"
+        scheme = "https" if self._given.gateway_tls_certificate else "http"
+        return f"{scheme}://{f'[{host}]' if ':' in host and '[' not in host else host}:{port}"
 
     @property
     def _local(self) -> bool:
@@ -276,7 +291,8 @@ class House:
         until = time.monotonic() + _READY_SECONDS
         names = [name for name in ORDER if name != "gateway"]
         channels = [dial(self._address(name)) for name in names]
-        async with httpx.AsyncClient(timeout=2.0, trust_env=False) as client:
+        verify = _believing(self._given.gateway_tls_certificate)
+        async with httpx.AsyncClient(timeout=2.0, trust_env=False, verify=verify) as client:
             while time.monotonic() < until and not self._stopping.is_set():
                 with contextlib.suppress(httpx.HTTPError):
                     if (

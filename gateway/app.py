@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -16,6 +17,12 @@ class GatewaySettings(Settings):
     """What the gateway needs beside the shared settings."""
 
     gateway_listen: str = Field("127.0.0.1:8080", description="where REST is served, host:port")
+    gateway_tls_certificate: Path | None = Field(
+        None, description="serves REST over HTTPS with this certificate, a PEM file"
+    )
+    gateway_tls_key: Path | None = Field(
+        None, description="the key of that certificate, a PEM file"
+    )
     orchestrator_address: str = Field(
         "127.0.0.1:50051", description="orchestrator, host:port or unix:/path"
     )
@@ -41,13 +48,21 @@ def build(settings: GatewaySettings) -> FastAPI:
     from gateway.middleware import Requests
     from gateway.routes import audit, credentials, decisions, events, health, queue, reports, submit
     from gateway.watching import Watches
+    from runtime.tls import Tls, check
+
+    tls = Tls.of(settings)
+    for address in (settings.orchestrator_address, settings.audit_address):
+        check(address, tls)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         # Channels belong to the event loop that serves.
-        app.state.backends = connect(settings.orchestrator_address, settings.audit_address)
+        app.state.backends = connect(settings.orchestrator_address, settings.audit_address, tls)
         app.state.watches = Watches(app.state.backends)
+        warning = asyncio.create_task(tls.files.watch()) if tls else None
         yield
+        if warning:
+            warning.cancel()
         await app.state.backends.close()
 
     # No documentation pages: they would load scripts from elsewhere.

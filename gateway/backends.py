@@ -12,6 +12,7 @@ from fastapi import Request
 
 from runtime.channels import PeerStatus, dial
 from runtime.errors import from_rpc
+from runtime.tls import Tls
 from winnow.audit.v1.audit_service_pb2_grpc import AuditServiceStub
 from winnow.queue.v1.queue_service_pb2_grpc import QueueServiceStub
 from winnow.report.v1.credential_service_pb2_grpc import CredentialServiceStub
@@ -47,9 +48,9 @@ class Backends:
         await self.audit_log.close()
 
 
-def connect(orchestrator_address: str, audit_address: str) -> Backends:
+def connect(orchestrator_address: str, audit_address: str, tls: Tls | None) -> Backends:
     """Dials both services; channels connect when first used."""
-    orchestrator, audit_log = dial(orchestrator_address), dial(audit_address)
+    orchestrator, audit_log = dial(orchestrator_address, tls), dial(audit_address, tls)
     return Backends(
         orchestrator,
         audit_log,

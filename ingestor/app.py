@@ -27,6 +27,7 @@ def build(settings: IngestorSettings) -> Service:
     from ingestor.parsing import IngestKeys
     from ingestor.service import IngestService
     from runtime.server import Service
+    from runtime.tls import Tls
     from winnow.ingest.v1 import ingest_service_pb2 as pb
     from winnow.ingest.v1 import ingest_service_pb2_grpc as rpc
 
@@ -39,4 +40,5 @@ def build(settings: IngestorSettings) -> Service:
         settings.ingestor_listen,
         [pb.DESCRIPTOR.services_by_name["IngestService"]],
         lambda server: rpc.add_IngestServiceServicer_to_server(servicer, server),
+        tls=Tls.of(settings),
     )

@@ -48,6 +48,7 @@ def build(settings: ModeratorSettings) -> Service:
     from moderator.service import ModerateService
     from moderator.stages import stages
     from runtime.server import Service
+    from runtime.tls import Tls
     from winnow.moderate.v1 import moderate_service_pb2 as pb
     from winnow.moderate.v1 import moderate_service_pb2_grpc as rpc
 
@@ -58,6 +59,7 @@ def build(settings: ModeratorSettings) -> Service:
         settings.moderator_listen,
         [pb.DESCRIPTOR.services_by_name["ModerateService"]],
         lambda server: rpc.add_ModerateServiceServicer_to_server(servicer, server),
+        tls=Tls.of(settings),
         close=model.close if model else None,
     )
 

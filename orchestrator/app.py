@@ -65,6 +65,7 @@ def build(settings: OrchestratorSettings) -> Service:
     from runtime.jobs import Queue
     from runtime.schedules import Scheduler
     from runtime.server import Service
+    from runtime.tls import Tls
     from runtime.transport.delivery import Policy
     from runtime.worker import Kind, Worker, transaction
     from winnow.audit.v1.audit_service_pb2_grpc import AuditServiceStub
@@ -87,8 +88,9 @@ def build(settings: OrchestratorSettings) -> Service:
     # Heartbeats must not queue behind bulk writes.
     leases = Database(database_url, connections=2)
     key = settings.sealing_key.get_secret_value()
+    tls = Tls.of(settings)
     channels = {
-        name: dial(address)
+        name: dial(address, tls)
         for name, address in (
             ("ingestor", settings.ingestor_address),
             ("moderator", settings.moderator_address),
@@ -178,6 +180,7 @@ def build(settings: OrchestratorSettings) -> Service:
             queue_service_pb2.DESCRIPTOR.services_by_name["QueueService"],
         ),
         register,
+        tls=tls,
         background=(outbox.run, worker.run, consume, scheduler.run),
         close=close,
     )

@@ -13,6 +13,7 @@ from typing import Any, TypedDict
 import grpc
 
 from runtime.context import outgoing
+from runtime.tls import RenewingChannel, Tls, check, is_socket
 
 UNARY_TIMEOUT = 10.0
 
@@ -29,9 +30,20 @@ OPTIONS: list[tuple[str, int]] = [
 ]
 
 
-def dial(address: str) -> grpc.aio.Channel:
-    """A channel to `unix:/path` or `host:port`; connects when first used."""
-    return grpc.aio.insecure_channel(address, options=OPTIONS)
+def dial(address: str, tls: Tls | None = None) -> grpc.aio.Channel:
+    """A channel to `unix:/path` or `host:port`; connects when first used.
+
+    Over TLS the peer's certificate must be of the CA and for the host in the address.
+
+    Raises:
+        ConfigError: the address is another machine's, and there is no certificate.
+    """
+    check(address, tls)
+    if tls is None or is_socket(address):
+        return grpc.aio.insecure_channel(address, options=OPTIONS)
+    return RenewingChannel(
+        lambda: grpc.aio.secure_channel(address, tls.client(), options=OPTIONS), tls
+    )
 
 
 class Call(TypedDict):

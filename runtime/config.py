@@ -21,6 +21,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BeforeValidator, Field, SecretBytes, ValidationError
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SecretsSettingsSource,
     SettingsConfigDict,
@@ -61,6 +62,16 @@ def _key(value: Any) -> Any:
 Key = Annotated[SecretBytes, BeforeValidator(_key)]
 
 
+def _split(value: Any) -> Any:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+# In TOML a list, elsewhere separated by commas.
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+
+
 class Settings(BaseSettings):
     """What every process has; each service's app.py adds its own."""
 
@@ -68,6 +79,16 @@ class Settings(BaseSettings):
 
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
     tenant: str = Field("default", description="tenant of calls that name none")
+    tls_certificate: Path | None = Field(
+        None, description="this process's certificate between services, a PEM file"
+    )
+    tls_key: Path | None = Field(None, description="the key of that certificate, a PEM file")
+    tls_ca: Path | None = Field(
+        None, description="the CA of the other services' certificates, a PEM file"
+    )
+    peers_allowed: Names = Field(
+        (), description="further callers, SERVICE=IDENTITY, separated by commas"
+    )
 
     @classmethod
     def settings_customise_sources(

@@ -9,6 +9,7 @@ texts, numbers and names of ours: input is never echoed.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import grpc
@@ -128,8 +129,24 @@ def to_status(error: WinnowError) -> status_pb2.Status:
     )
 
 
+# In grpc's words: the peer's certificate does not hold; or the peer hung up on ours, which
+# TLS 1.3 tells only after the handshake.
+_CERTIFICATE = re.compile(
+    r"failed to connect to all addresses(?!.*unix:).*"
+    r"(?:handshake failed|verification check failed|Socket closed)",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def certificate_refused(error: grpc.RpcError) -> bool:
+    """Whether a call failed since one end does not accept the other's certificate."""
+    return bool(_CERTIFICATE.search(getattr(error, "details", lambda: None)() or ""))
+
+
 def from_rpc(error: grpc.RpcError, service: str) -> WinnowError:
     """The `WinnowError` that a peer raised, or the transport's failure as one.
+
+    A peer that does not accept our certificate is one that is not there.
 
     Args:
         error: what a gRPC call raised (`grpc.aio.AioRpcError` or the sync kind).
@@ -152,10 +169,27 @@ def from_rpc(error: grpc.RpcError, service: str) -> WinnowError:
                 detail.Unpack(info)
         if info is not None and info.domain == DOMAIN and info.reason in MAPPINGS:
             metadata = dict(info.metadata)
+            if "peer" in metadata:
+                # Set up wrongly, which whoever called us has no part in, and which may be mended.
+                return WinnowError(
+                    "UPSTREAM_UNAVAILABLE",
+                    f"the {service} lets nobody with this certificate's identity call it; "
+                    "its WINNOW_PEERS_ALLOWED adds callers",
+                    retry_after=1.0,
+                    service=service,
+                    peer=metadata["peer"],
+                )
             return WinnowError(info.reason, status.message, retry_after=retry_after, **metadata)
     code = getattr(error, "code", lambda: None)()
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return WinnowError("DEADLINE_EXCEEDED", f"the {service} did not answer in time")
+    if certificate_refused(error):
+        return WinnowError(
+            "UPSTREAM_UNAVAILABLE",
+            f"the {service} cannot be reached: one of us does not accept the other's certificate",
+            retry_after=1.0,
+            service=service,
+        )
     # A defect of a peer carries its ErrorInfo, above; a bare INTERNAL is the transport's
     # (a stream reset, a write that failed) and may pass.
     return WinnowError(

@@ -1,6 +1,7 @@
 """What happens around every RPC, in one place and one order.
 
 1. context: request id and tenant from metadata, into context variables and logs;
+   then whether the caller's certificate may call this (runtime.peers);
 2. limits: calls at once, watchers aside; what the caller has left, or a minute, bounds
    a unary handler; silence bounds a stream of requests;
 3. validation: protovalidate rules of headers and unary requests;
@@ -30,6 +31,7 @@ from runtime import context
 from runtime.clock import uuid7
 from runtime.errors import WinnowError, to_status
 from runtime.log import get_logger
+from runtime.peers import Peers
 from runtime.streams import idle
 
 _log = get_logger()
@@ -100,10 +102,12 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
 
     Args:
         at_once: calls that are worked on at a time.
+        peers: who may call, where callers have certificates.
     """
 
-    def __init__(self, at_once: int) -> None:
+    def __init__(self, at_once: int, peers: Peers | None = None) -> None:
         self._places = _Places(at_once)
+        self._peers = peers
 
     def end_watches(self) -> None:
         """Ends what only watches: it would hold up a drain for as long as it may."""
@@ -119,7 +123,9 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
         method: str = details.method
         if handler.response_streaming:
             inner = handler.stream_stream or handler.unary_stream
-            wrapped = _streaming(method, inner, handler.request_streaming, self._places)
+            wrapped = _streaming(
+                method, inner, handler.request_streaming, self._places, self._peers
+            )
             make = (
                 grpc.stream_stream_rpc_method_handler
                 if handler.request_streaming
@@ -127,7 +133,7 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
             )
         else:
             inner = handler.stream_unary or handler.unary_unary
-            wrapped = _unary(method, inner, handler.request_streaming, self._places)
+            wrapped = _unary(method, inner, handler.request_streaming, self._places, self._peers)
             make = (
                 grpc.stream_unary_rpc_method_handler
                 if handler.request_streaming
@@ -143,18 +149,21 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
 class _Scope:
     """One call: its context, its log line, its way out."""
 
-    def __init__(self, method: str, servicer_context: Any) -> None:
+    def __init__(self, method: str, servicer_context: Any, peers: Peers | None) -> None:
         self._method = method
+        self._peers = peers
         self._context = servicer_context
         self._started = time.perf_counter()
 
     def enter(self) -> None:
-        """Sets the context from the call's metadata."""
+        """Sets the context from the call's metadata; refuses who may not call."""
         context.enter(self._context.invocation_metadata() or ())
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(
             request_id=context.request_id.get(), tenant=context.tenant.get()
         )
+        if self._peers:
+            self._peers.check(self._method, self._context)
 
     def done(self, status: str, **more: str) -> None:
         if self._method.startswith(_QUIET):
@@ -174,7 +183,8 @@ class _Scope:
             error = WinnowError(
                 "INTERNAL", f"internal error {error_id}; the log has it", error_id=error_id
             )
-        self.done("error", reason=error.reason)
+        caller = {"peer": error.metadata["peer"]} if "peer" in error.metadata else {}
+        self.done("error", reason=error.reason, **caller)
         await self._context.abort_with_status(rpc_status.to_status(to_status(error)))
         raise AssertionError("abort_with_status returned")
 
@@ -212,10 +222,10 @@ async def _each_decoded(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
 
 
 def _unary(
-    method: str, inner: Callable[..., Any], streamed: bool, places: _Places
+    method: str, inner: Callable[..., Any], streamed: bool, places: _Places, peers: Peers | None
 ) -> Callable[..., Any]:
     async def handle(request: Any, servicer_context: Any) -> Any:
-        scope = _Scope(method, servicer_context)
+        scope = _Scope(method, servicer_context, peers)
         try:
             scope.enter()
             remaining = scope.remaining()
@@ -242,10 +252,10 @@ def _unary(
 
 
 def _streaming(
-    method: str, inner: Callable[..., Any], streamed: bool, places: _Places
+    method: str, inner: Callable[..., Any], streamed: bool, places: _Places, peers: Peers | None
 ) -> Callable[..., Any]:
     async def handle(request: Any, servicer_context: Any) -> AsyncIterator[Any]:
-        scope = _Scope(method, servicer_context)
+        scope = _Scope(method, servicer_context, peers)
         try:
             scope.enter()
             if not streamed:

@@ -7,6 +7,7 @@ drain on SIGTERM: health says NOT_SERVING, running calls get `drain_seconds`.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -17,14 +18,18 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from runtime.channels import OPTIONS
+from runtime.errors import certificate_refused
 from runtime.interceptors import ServiceInterceptor
 from runtime.log import get_logger
+from runtime.tls import Tls, check, is_socket
 
 _log = get_logger()
 
 # Our clients ping silent connections, each half minute (runtime.channels): without this
 # a server takes them for abusers, and cuts all that the connection carries.
 _PINGED = [("grpc.http2.min_ping_interval_without_data_ms", 10_000)]
+# Who has connected is looked at again each hour: certificates end.
+_LOOKED_AT_AGAIN = [("grpc.max_connection_age_ms", 3_600_000)]
 # Calls that are worked on at a time, and all that may be open, watchers among them.
 CALLS_AT_ONCE = 512
 MAX_CONCURRENT_RPCS = 12_000
@@ -37,6 +42,8 @@ class Service:
         address: where to listen, `unix:/path` or `host:port` (port 0: any free).
         descriptors: of what is served, for health and reflection.
         register: adds the servicers to the server.
+        tls: certificates, and who may call; not used on a Unix socket, which is made
+            for its owner only.
         background: coroutines that run as long as the server does.
         close: awaited after the drain: channels, pools.
     """
@@ -47,6 +54,7 @@ class Service:
         descriptors: Sequence[ServiceDescriptor],
         register: Callable[[grpc.aio.Server], None],
         *,
+        tls: Tls | None = None,
         background: tuple[Callable[[], Awaitable[None]], ...] = (),
         close: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
@@ -54,18 +62,31 @@ class Service:
         self.port = 0
         self._names = [descriptor.full_name for descriptor in descriptors]
         self._register = register
-        self._background = background
+        self._tls = None if is_socket(address) else tls
+        self._background = (*background, tls.files.watch) if tls else background
         self._close = close
         self._tasks: list[asyncio.Task[None]] = []
         self._server: grpc.aio.Server | None = None
-        self._interceptor = ServiceInterceptor(CALLS_AT_ONCE)
+        self._interceptor = ServiceInterceptor(
+            CALLS_AT_ONCE, self._tls.peers if self._tls else None
+        )
         self._health: Any = None
 
     async def start(self) -> None:
-        """Listens, and says SERVING."""
+        """Listens, and says SERVING.
+
+        Raises:
+            ConfigError: others would reach it, and there is no certificate.
+        """
+        check(self.address, self._tls)
         self._server = grpc.aio.server(
             interceptors=[self._interceptor],
-            options=[*OPTIONS, *_PINGED, ("grpc.so_reuseport", 0)],
+            options=[
+                *OPTIONS,
+                *_PINGED,
+                *(_LOOKED_AT_AGAIN if self._tls else ()),
+                ("grpc.so_reuseport", 0),
+            ],
             maximum_concurrent_rpcs=MAX_CONCURRENT_RPCS,
         )
         self._register(self._server)
@@ -74,11 +95,20 @@ class Service:
         reflection.enable_server_reflection(
             (*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
         )
-        self.port = self._server.add_insecure_port(self.address)
+        self.port = self._bind(self._server)
         await self._server.start()
         self._tasks = [asyncio.create_task(_forever(work)) for work in self._background]
         await self._say(health_pb2.HealthCheckResponse.SERVING)
         _log.info("service.started", status="serving", address=self.address)
+
+    def _bind(self, server: grpc.aio.Server) -> int:
+        if self._tls:
+            return server.add_secure_port(self.address, self._tls.server())
+        before = os.umask(0o177)  # a socket's file is made here
+        try:
+            return server.add_insecure_port(self.address)
+        finally:
+            os.umask(before)
 
     async def stop(self, drain_seconds: float = 10.0) -> None:
         """Says NOT_SERVING, lets running calls end, then closes."""
@@ -120,11 +150,16 @@ async def _forever(work: Callable[[], Awaitable[None]]) -> None:
             await asyncio.sleep(1.0)
 
 
-async def healthy(channel: grpc.aio.Channel, timeout: float = 1.0) -> bool:
-    """Whether the peer says SERVING within `timeout` seconds."""
+async def trouble(channel: grpc.aio.Channel, timeout: float = 1.0) -> str:
+    """Why the peer does not say SERVING within `timeout` seconds; nothing if it does."""
     stub = health_pb2_grpc.HealthStub(channel)
     try:
         answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout)
-    except grpc.aio.AioRpcError:
-        return False
-    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+    except grpc.aio.AioRpcError as error:
+        return "certificate" if certificate_refused(error) else "no answer"
+    return "" if answer.status == health_pb2.HealthCheckResponse.SERVING else "not serving"
+
+
+async def healthy(channel: grpc.aio.Channel, timeout: float = 1.0) -> bool:
+    """Whether the peer says SERVING within `timeout` seconds."""
+    return not await trouble(channel, timeout)

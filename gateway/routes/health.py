@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from gateway import answers, docs
 from gateway.backends import backends
 from runtime.errors import WinnowError
-from runtime.server import healthy
+from runtime.server import trouble
 
 router = APIRouter()
 
@@ -23,12 +23,12 @@ async def healthz() -> Response:
 async def readyz(request: Request) -> Response:
     services = backends(request)
     channels = {"orchestrator": services.orchestrator, "audit": services.audit_log}
-    serving = await asyncio.gather(*map(healthy, channels.values()))
-    down = [name for name, up in zip(channels, serving, strict=True) if not up]
+    found = await asyncio.gather(*map(trouble, channels.values()))
+    down = {name: why for name, why in zip(channels, found, strict=True) if why}
     if down:
         raise WinnowError(
             "UPSTREAM_UNAVAILABLE",
-            f"not serving: {', '.join(down)}",
+            f"not serving: {', '.join(f'{name} ({why})' for name, why in down.items())}",
             retry_after=1.0,
             service=",".join(down),
         )

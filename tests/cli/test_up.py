@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import socket
+import ssl
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 from typer.testing import CliRunner, Result
 
+from cli import certificates
 from cli.main import app
 from cli.serve import ServeError, bind
-from cli.up import House, UpError, UpSettings, migrate
+from cli.up import House, UpError, UpSettings, _believing, migrate
+from runtime.tls import Files
 
 KEY = base64.b64encode(b"k" * 32).decode()
 
@@ -82,6 +86,47 @@ def test_a_key_that_is_given_is_not_made(tmp_path: Path, monkeypatch: pytest.Mon
     folder = House(tmp_path, "127.0.0.1:0", given)._make_keys()
     assert not (folder / "winnow_sealing_key").exists()
     assert (folder / "winnow_fingerprint_key").exists()
+
+
+def test_the_gateways_own_certificate_is_the_one_believed(tmp_path: Path) -> None:
+    """To see whether it is ready; its CA and its hosts are others' business."""
+    certificates.init(tmp_path / "c", [], [], 365, 3650)
+    served, other = (
+        Files({name: tmp_path / "c" / service / f"{name}.pem" for name in ("cert", "key")})
+        for service in ("gateway", "audit")
+    )
+    believing = _believing(tmp_path / "c" / "gateway" / "cert.pem")
+    assert shaken(believing, served.https())
+    with pytest.raises(ssl.SSLCertVerificationError):
+        shaken(believing, other.https())
+    with pytest.raises(ssl.SSLCertVerificationError):
+        shaken(_believing(None), served.https())
+
+
+def shaken(client: ssl.SSLContext, server: ssl.SSLContext) -> bool:
+    """Whether the two come to terms, for a host that is not in the certificate."""
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = (
+        client.wrap_bio(back, there, server_hostname="elsewhere.example"),
+        server.wrap_bio(there, back, server_side=True),
+    )
+    for _ in range(4):
+        for end in ends:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+    return ends[0].version() is not None
+
+
+def test_half_a_certificate_is_told_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WINNOW_GATEWAY_TLS_KEY", "key.pem")
+    result = run("up", "--listen", "127.0.0.1:0", "--data-dir", str(tmp_path / "data"))
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "winnow: set all of WINNOW_GATEWAY_TLS_CERTIFICATE, WINNOW_GATEWAY_TLS_KEY, or none\n",
+    )
+    assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize(

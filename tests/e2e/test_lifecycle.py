@@ -47,6 +47,13 @@ def test_one_house_a_data_directory(house: House) -> None:
     assert house.get("/readyz") == {"status": "ok"}
 
 
+def test_sockets_are_for_their_owner_only(house: House) -> None:
+    folder = house.data_dir / "sockets"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    modes = {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
+    assert modes == {name: 0o600 for name in SERVICES if name != "gateway"}
+
+
 def test_a_taken_port_is_told(house: House, data_dir: Path) -> None:
     taken = urlsplit(house.url).netloc
     done = up(data_dir, "--listen", taken)

@@ -1,0 +1,120 @@
+"""`winnow certs`: certificates for services that run apart (docs/tls.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.usage import ERROR, complain
+
+if TYPE_CHECKING:
+    from cli.certificates import Issued
+
+certs_app = typer.Typer(
+    name="certs",
+    no_args_is_help=True,
+    help="Make and renew certificates for services that run apart.",
+)
+
+_NEW_CA = "docs/tls.md says how another takes its place"
+_Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the certificates.")]
+_Days = Annotated[int, typer.Option(min=1, max=3650, help="How long the certificates are good.")]
+
+
+@certs_app.command()
+def init(
+    folder: _Folder,
+    host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[SERVICE=]NAME",
+            help="A DNS name or IP address where services are reached; again for more.",
+        ),
+    ] = None,
+    tool: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A caller that is no service; again for more."),
+    ] = None,
+    days: _Days = 365,
+    ca_days: Annotated[
+        int, typer.Option(min=1, max=36500, help="How long the CA is believed.")
+    ] = 3650,
+) -> None:
+    """Make a private CA, and a certificate for each service. Nothing is overwritten."""
+    from cli import certificates
+
+    with _reporting():
+        made = certificates.init(folder, host or (), tool or (), days, ca_days)
+    _list(made)
+    print(
+        f"\nGive each process its folder, and nobody {folder / certificates.CA / 'ca.key'}: "
+        "move it to a place\nwhere no service runs; it is needed for `winnow certs renew` only."
+    )
+
+
+@certs_app.command()
+def renew(
+    folder: _Folder,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="Services, or tool/NAME; all if none is named."),
+    ] = None,
+    days: _Days = 365,
+) -> None:
+    """Issue new keys and certificates for the same names. Running services take them up."""
+    from cli import certificates
+
+    with _reporting():
+        made = certificates.renew(folder, names or (), days)
+    _list(made)
+
+
+@certs_app.command()
+def show(folder: _Folder) -> None:
+    """List the certificates of a folder; those that end within 30 days are told on stderr."""
+    from datetime import UTC, datetime
+
+    from cli import certificates
+    from runtime.tls import WARN_BEFORE
+
+    with _reporting():
+        found = certificates.issued(folder)
+    _list(found)
+    now = datetime.now(UTC)
+    for one in found:
+        if one.not_after - now <= WARN_BEFORE:
+            when = (
+                "has expired"
+                if one.not_after <= now
+                else f"ends in {(one.not_after - now).days} days"
+            )
+            renewal = f"winnow certs renew {folder} {one.name}"
+            complain(f"{one.name} {when}; " + (_NEW_CA if one.name == certificates.CA else renewal))
+
+
+def _list(found: list[Issued]) -> None:
+    from cli.terminal import escape
+
+    for one in found:
+        until = one.not_after.strftime("%Y-%m-%d")
+        print(escape(f"{one.identity}  until {until}  {' '.join(one.hosts)}".rstrip()))
+
+
+@contextmanager
+def _reporting() -> Iterator[None]:
+    from cli.certificates import CertificateError
+
+    try:
+        yield
+    except CertificateError as error:
+        complain(str(error))
+        raise typer.Exit(ERROR) from None
+
+
+def register(app: typer.Typer) -> None:
+    """Adds this group to the `winnow` command."""
+    app.add_typer(certs_app)
