@@ -1,6 +1,7 @@
 """What happens around every RPC, in one place and one order.
 
-1. context: request id and tenant from metadata, into context variables and logs;
+1. context: request id and tenant from metadata, into context variables and logs; where
+   there is an `Access`, the key that is shown decides who calls, and whether he may;
 2. limits: calls at once, watchers aside; what the caller has left, or a minute, bounds
    a unary handler; silence bounds a stream of requests;
 3. validation: protovalidate rules of headers and unary requests;
@@ -17,8 +18,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import aclosing, contextmanager
-from typing import Any, NoReturn
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 import protovalidate
@@ -31,6 +32,9 @@ from runtime.clock import uuid7
 from runtime.errors import WinnowError, to_status
 from runtime.log import get_logger
 from runtime.streams import idle
+
+if TYPE_CHECKING:
+    from runtime.access import Access
 
 _log = get_logger()
 _Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Any]]
@@ -100,10 +104,12 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
 
     Args:
         at_once: calls that are worked on at a time.
+        access: admits calls; None where no keys are checked.
     """
 
-    def __init__(self, at_once: int) -> None:
+    def __init__(self, at_once: int, access: Access | None = None) -> None:
         self._places = _Places(at_once)
+        self._access = access
 
     def end_watches(self) -> None:
         """Ends what only watches: it would hold up a drain for as long as it may."""
@@ -119,7 +125,9 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
         method: str = details.method
         if handler.response_streaming:
             inner = handler.stream_stream or handler.unary_stream
-            wrapped = _streaming(method, inner, handler.request_streaming, self._places)
+            wrapped = _streaming(
+                method, inner, handler.request_streaming, self._places, self._access
+            )
             make = (
                 grpc.stream_stream_rpc_method_handler
                 if handler.request_streaming
@@ -127,7 +135,7 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
             )
         else:
             inner = handler.stream_unary or handler.unary_unary
-            wrapped = _unary(method, inner, handler.request_streaming, self._places)
+            wrapped = _unary(method, inner, handler.request_streaming, self._places, self._access)
             make = (
                 grpc.stream_unary_rpc_method_handler
                 if handler.request_streaming
@@ -143,18 +151,39 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
 class _Scope:
     """One call: its context, its log line, its way out."""
 
-    def __init__(self, method: str, servicer_context: Any) -> None:
+    def __init__(self, method: str, servicer_context: Any, access: Access | None) -> None:
         self._method = method
         self._context = servicer_context
+        self._access = None if method.startswith(_QUIET) else access
+        self._metadata = tuple(servicer_context.invocation_metadata() or ())
         self._started = time.perf_counter()
 
-    def enter(self) -> None:
-        """Sets the context from the call's metadata."""
-        context.enter(self._context.invocation_metadata() or ())
+    async def enter(self) -> None:
+        """Sets the context from the call's metadata, if the call may be made."""
+        context.enter(self._metadata)
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(
             request_id=context.request_id.get(), tenant=context.tenant.get()
         )
+        if self._access is not None:
+            await self._access.admit(self._method, self._metadata)
+            if key_id := context.caller.get().key_id:
+                structlog.contextvars.bind_contextvars(tenant=context.tenant.get(), key_id=key_id)
+
+    @asynccontextmanager
+    async def admitted(self) -> AsyncIterator[None]:
+        """Ends the call once its key would no longer be admitted: a stream may last."""
+        if self._access is None or not context.caller.get().key_id:
+            yield
+            return
+        handling = asyncio.current_task()
+        assert handling is not None
+        guard = asyncio.create_task(self._access.until_refused(self._method, self._metadata))
+        guard.add_done_callback(lambda done: None if done.cancelled() else handling.cancel())
+        try:
+            yield
+        finally:
+            guard.cancel()
 
     def done(self, status: str, **more: str) -> None:
         if self._method.startswith(_QUIET):
@@ -212,12 +241,16 @@ async def _each_decoded(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
 
 
 def _unary(
-    method: str, inner: Callable[..., Any], streamed: bool, places: _Places
+    method: str,
+    inner: Callable[..., Any],
+    streamed: bool,
+    places: _Places,
+    access: Access | None,
 ) -> Callable[..., Any]:
     async def handle(request: Any, servicer_context: Any) -> Any:
-        scope = _Scope(method, servicer_context)
+        scope = _Scope(method, servicer_context, access)
         try:
-            scope.enter()
+            await scope.enter()
             remaining = scope.remaining()
             if streamed:
                 request = _each_decoded(request)
@@ -242,12 +275,16 @@ def _unary(
 
 
 def _streaming(
-    method: str, inner: Callable[..., Any], streamed: bool, places: _Places
+    method: str,
+    inner: Callable[..., Any],
+    streamed: bool,
+    places: _Places,
+    access: Access | None,
 ) -> Callable[..., Any]:
     async def handle(request: Any, servicer_context: Any) -> AsyncIterator[Any]:
-        scope = _Scope(method, servicer_context)
+        scope = _Scope(method, servicer_context, access)
         try:
-            scope.enter()
+            await scope.enter()
             if not streamed:
                 validate(_decoded(request))
             elif method.startswith(_QUIET):
@@ -256,12 +293,13 @@ def _streaming(
                 request = _each_decoded(request)
             with places.taken(method):
                 result = inner(request, servicer_context)
-                if hasattr(result, "__aiter__"):
-                    async with aclosing(result) as items:
-                        async for item in items:
-                            yield item
-                else:
-                    await result
+                async with scope.admitted():
+                    if hasattr(result, "__aiter__"):
+                        async with aclosing(result) as items:
+                            async for item in items:
+                                yield item
+                    else:
+                        await result
         except grpc.aio.AbortError:
             raise
         except Exception as error:  # noqa: BLE001 -- the one place that maps all errors

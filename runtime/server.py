@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
@@ -19,6 +19,9 @@ from grpc_reflection.v1alpha import reflection
 from runtime.channels import OPTIONS
 from runtime.interceptors import ServiceInterceptor
 from runtime.log import get_logger
+
+if TYPE_CHECKING:
+    from runtime.access import Access
 
 _log = get_logger()
 
@@ -39,6 +42,7 @@ class Service:
         register: adds the servicers to the server.
         background: coroutines that run as long as the server does.
         close: awaited after the drain: channels, pools.
+        access: admits calls; None where no keys are checked.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class Service:
         *,
         background: tuple[Callable[[], Awaitable[None]], ...] = (),
         close: Callable[[], Awaitable[None]] | None = None,
+        access: Access | None = None,
     ) -> None:
         self.address = address
         self.port = 0
@@ -58,7 +63,7 @@ class Service:
         self._close = close
         self._tasks: list[asyncio.Task[None]] = []
         self._server: grpc.aio.Server | None = None
-        self._interceptor = ServiceInterceptor(CALLS_AT_ONCE)
+        self._interceptor = ServiceInterceptor(CALLS_AT_ONCE, access)
         self._health: Any = None
 
     async def start(self) -> None:
