@@ -86,9 +86,12 @@ class AccessService(rpc.AccessServiceServicer):
             store_access.revoke, context.tenant.get(), request.key_id, _maker()
         )
         if key is None:
-            # What is no id may be a key, pasted by mistake.
-            said = {"key_id": request.key_id} if api_keys.KEY_ID.fullmatch(request.key_id) else {}
-            raise WinnowError("API_KEY_NOT_FOUND", "no API key of this tenant has this id", **said)
+            raise WinnowError(
+                "API_KEY_NOT_FOUND",
+                "no API key of this tenant has this id",
+                # What is no id may be a key, pasted by mistake.
+                key_id=request.key_id if api_keys.KEY_ID.fullmatch(request.key_id) else "",
+            )
         self._access.forget(request.key_id)
         self._outbox.ring()
         return pb.RevokeApiKeyResponse(key=key)

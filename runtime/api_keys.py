@@ -25,6 +25,8 @@ from runtime.errors import WinnowError
 HEADER = "authorization"
 PATTERN = r"wnw_[a-z2-7]{12}_[0-9A-Za-z]{49}"
 
+KEY_ID = re.compile(r"[a-z2-7]{12}")
+
 _DIGITS = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _SECRET_DIGITS, _CHECK_DIGITS = 43, 6  # 62**43 > 2**256, 62**6 > 2**32
 _KEY = re.compile(r"wnw_([a-z2-7]{12})_([0-9A-Za-z]{43})([0-9A-Za-z]{6})")
