@@ -213,8 +213,10 @@ class Access:
         context.tenant.set(known.tenant)
         context.caller.set(known.caller)
 
-    async def until_refused(self, method: str, sent: Sequence[tuple[str, str | bytes]]) -> None:
-        """Returns once a call that was admitted would no longer be."""
+    async def until_refused(
+        self, method: str, sent: Sequence[tuple[str, str | bytes]]
+    ) -> WinnowError:
+        """Returns once a call that was admitted would no longer be, and why."""
         while True:
             await asyncio.sleep(FRESH_SECONDS)
             try:
@@ -222,7 +224,7 @@ class Access:
             except WinnowError as error:
                 # A database that is away refuses nobody who is already in.
                 if not error.retryable:
-                    return
+                    return error
 
     def forget(self, key_id: str) -> None:
         """Has the key looked up anew: it was changed here."""

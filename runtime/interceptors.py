@@ -172,7 +172,11 @@ class _Scope:
 
     @asynccontextmanager
     async def admitted(self) -> AsyncIterator[None]:
-        """Ends the call once its key would no longer be admitted: a stream may last."""
+        """Ends the call once its key would no longer be admitted: a stream may last.
+
+        Raises:
+            WinnowError: why it would not be.
+        """
         if self._access is None or not context.caller.get().key_id:
             yield
             return
@@ -182,6 +186,11 @@ class _Scope:
         guard.add_done_callback(lambda done: None if done.cancelled() else handling.cancel())
         try:
             yield
+        except asyncio.CancelledError:
+            if not guard.done():
+                raise
+            handling.uncancel()
+            raise guard.result() from None
         finally:
             guard.cancel()
 
