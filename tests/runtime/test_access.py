@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import uuid
 from collections.abc import Iterable
 from datetime import timedelta
@@ -29,6 +30,9 @@ APPEND = "/winnow.audit.v1.AuditService/AppendEvents"
 WHOAMI = "/winnow.access.v1.AccessService/GetCaller"
 # They keep nothing, and check no keys.
 STATELESS = ("winnow.ingest.", "winnow.moderate.")
+
+
+EVERY = frozenset(Role.values()) - {Role.ROLE_UNSPECIFIED}
 
 
 def sent(key: str, tenant: str = "") -> tuple[tuple[str, str], ...]:
@@ -91,6 +95,22 @@ def test_every_rpc_has_its_rule_and_every_rule_its_rpc() -> None:
     assert len(RULES) > 30
 
 
+def test_the_document_says_the_same() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "access.md").read_text()
+    told: dict[str, set[str]] = {}
+    for role in (*(Role.Name(number)[5:].lower() for number in EVERY), "any"):
+        (row,) = re.findall(rf"^\| {role} \| (.*) \|$", text, re.MULTILINE)
+        for method in re.findall(r"`(\w+)`", row):
+            told.setdefault(method, set()).add(role)
+    assert told == {
+        method.rpartition("/")[2]: {"any"}
+        if rule.roles == EVERY
+        else {Role.Name(role)[5:].lower() for role in rule.roles}
+        for method, rule in RULES.items()
+        if rule.roles
+    }
+
+
 def test_only_peers_go_without_a_role() -> None:
     assert [method for method, rule in RULES.items() if not rule.roles] == [APPEND]
     for rule in RULES.values():
@@ -99,9 +119,8 @@ def test_only_peers_go_without_a_role() -> None:
 
 
 def test_admin_includes_all_but_the_raw_bytes() -> None:
-    every = set(Role.values()) - {Role.ROLE_UNSPECIFIED}
-    assert granted([Role.ROLE_ADMIN]) == every - {Role.ROLE_RAW}
-    for role in every - {Role.ROLE_ADMIN}:
+    assert granted([Role.ROLE_ADMIN]) == EVERY - {Role.ROLE_RAW}
+    for role in EVERY - {Role.ROLE_ADMIN}:
         assert granted([role]) == {role}
 
 
@@ -131,7 +150,7 @@ async def test_without_a_key_only_peers_call_where_keys_are_needed(keys: Keys) -
     assert (await keys.refusal(WHOAMI, (("authorization", "Basic x"),))).reason == "UNAUTHENTICATED"
     await keys.access.admit(APPEND, ())
     assert context.caller.get() == context.LOCAL
-    _, secret = await keys.make(*(set(Role.values()) - {Role.ROLE_UNSPECIFIED}))
+    _, secret = await keys.make(*EVERY)
     error = await keys.refusal(APPEND, sent(secret))
     assert (error.reason, error.metadata) == ("PERMISSION_DENIED", {"peer": "service"})
 
