@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, SecretStr
 
-from runtime.config import Key, Settings
+from runtime.config import GuardedSettings, Key
 
 if TYPE_CHECKING:
     from runtime.server import Service
 
 
-class AuditSettings(Settings):
+class AuditSettings(GuardedSettings):
     """Settings of `winnow serve audit`."""
 
     audit_listen: str = Field(
@@ -32,12 +32,14 @@ def build(settings: AuditSettings) -> Service:
 
     from audit.ledger import Ledger
     from audit.service import AuditService
+    from runtime.access import Access
     from runtime.database import Database
     from runtime.server import Service
     from runtime.tls import Tls
     from winnow.audit.v1 import audit_service_pb2 as pb
     from winnow.audit.v1 import audit_service_pb2_grpc as rpc
 
+    required = settings.keys_needed(settings.audit_listen)
     database = Database(settings.database_url.get_secret_value(), connections=4)
     key = Ed25519PrivateKey.from_private_bytes(settings.audit_signing_key.get_secret_value())
     ledger = Ledger(database, key, settings.audit_checkpoint_dir)
@@ -54,4 +56,6 @@ def build(settings: AuditSettings) -> Service:
         tls=Tls.of(settings),
         background=(ledger.run,),
         close=close,
+        # The orchestrator writes down when a key was used: this service reads the table only.
+        access=Access(database, required=required, notes_use=False),
     )

@@ -110,7 +110,7 @@ def running() -> Iterator[House]:
         url = ""
         for line in process.stdout:
             if line.startswith("winnow is ready: "):
-                url = line.split(": ", 1)[1].strip()
+                url = line.split()[3]
                 break
         if not url:
             raise SystemExit("winnow did not start")

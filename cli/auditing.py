@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import typer
 
-from cli.usage import DEFAULT_SERVER, ListFormat, complain, opened, reporting_errors
+from cli.usage import DEFAULT_SERVER, ListFormat, complain, embedded_url, opened, reporting_errors
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -78,7 +78,7 @@ def verify(
     own = home / "checkpoints"
     folder = checkpoint or own
     with reporting_errors():
-        url = database_url or _embedded_url(home)
+        url = database_url or embedded_url(home)
         if not folder.exists():
             raise ClientError(
                 f"no published checkpoint in {folder}; name one with --checkpoint "
@@ -243,21 +243,6 @@ def _read_published(folder: Path, key: Ed25519PublicKey) -> Published:
             "the leaf hashes beside the checkpoint are not of it: events are named less exactly"
         )
     return found
-
-
-def _embedded_url(home: Path) -> str:
-    """Where the database of `winnow up` is."""
-    from cli.client import ClientError
-    from cli.postgres import Postgres
-
-    try:
-        password = (home / "keys" / _PASSWORD).read_text()
-    except OSError:
-        raise ClientError(
-            f"no database of `winnow up` in {home}; name it with --database-url, "
-            "or the directory with --data-dir"
-        ) from None
-    return Postgres(home / "postgres", password).url
 
 
 def _verified(url: str, key: Ed25519PublicKey, published: Published) -> Finding:

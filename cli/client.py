@@ -10,20 +10,29 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, Protocol, TypeVar
+from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar
 from urllib.parse import quote, urlsplit
 
 import grpc
 import httpx
 from google.protobuf.message import Message
 
+from cli.usage import api_key
 from gateway.body import fill_from
 from gateway.query import bind
 from gateway.translate import to_json
+from runtime.api_keys import HEADER
 from runtime.channels import OPTIONS
 from runtime.config import ConfigError, Settings, load
 from runtime.errors import MAPPINGS, WinnowError, certificate_refused, from_rpc
 from runtime.tls import Tls, check, is_socket
+from winnow.access.v1.access_service_pb2 import (
+    CreateApiKeyRequest,
+    GetCallerRequest,
+    ListApiKeysRequest,
+    RevokeApiKeyRequest,
+)
+from winnow.access.v1.access_service_pb2_grpc import AccessServiceStub
 from winnow.audit.v1.audit_service_pb2 import ListEventsRequest
 from winnow.audit.v1.audit_service_pb2_grpc import AuditServiceStub
 from winnow.queue.v1.queue_service_pb2 import (
@@ -195,6 +204,23 @@ class Client(Protocol):
         """Gives a dead job another chance; the job."""
         ...
 
+    def create_key(self, wanted: Json) -> Json:
+        """Makes an API key of `name`, `roles`, `expires_in` (seconds): `key`, and the
+        key itself as `secret`."""
+        ...
+
+    def keys(self, limit: int) -> list[Json]:
+        """The newest API keys."""
+        ...
+
+    def revoke_key(self, key_id: str) -> Json:
+        """Ends an API key; the key."""
+        ...
+
+    def whoami(self) -> Json:
+        """Who the caller is taken for."""
+        ...
+
 
 def connect(server: str) -> Client:
     """The client for a server's URL: http://, https://, grpc://host:port or grpc://unix:/path."""
@@ -203,9 +229,16 @@ def connect(server: str) -> Client:
         # A password in the URL is used and never shown.
         shown = server.replace(f"{parts.netloc.rpartition('@')[0]}@", "", 1)
         if parts.scheme in ("http", "https") and parts.hostname and not parts.query:
-            return RestClient(httpx.Client(base_url=server, timeout=_TIMEOUT), shown)
+            key = api_key(shown)
+            headers = {"Authorization": f"Bearer {key}"} if key else {}
+            return RestClient(
+                httpx.Client(base_url=server, timeout=_TIMEOUT, headers=headers), shown
+            )
         if parts.scheme == "grpc" and parts.netloc:
-            return GrpcClient(_dial(parts.netloc + parts.path), shown)
+            channel = _dial(parts.netloc + parts.path)
+            if key := api_key(shown):
+                channel = grpc.intercept_channel(channel, _Showing(key))
+            return GrpcClient(channel, shown)
     except (ValueError, httpx.InvalidURL):
         pass  # the same advice
     raise ClientError(
@@ -223,6 +256,43 @@ def _dial(address: str) -> grpc.Channel:
     if tls is None or is_socket(address):
         return grpc.insecure_channel(address, options=OPTIONS)
     return grpc.secure_channel(address, tls.client(), options=OPTIONS)
+
+
+class _Details(NamedTuple):
+    """What grpc wants to know of a call that is about to be made."""
+
+    method: str
+    timeout: float | None
+    metadata: list[tuple[str, str]]
+    credentials: Any
+    wait_for_ready: bool | None
+    compression: Any
+
+
+class _Showing(
+    grpc.UnaryUnaryClientInterceptor,
+    grpc.UnaryStreamClientInterceptor,
+    grpc.StreamUnaryClientInterceptor,
+):
+    """Shows an API key with every call."""
+
+    def __init__(self, key: str) -> None:
+        self._sent = (HEADER, f"Bearer {key}")
+
+    def _go_on(self, continuation: Callable[..., Any], details: Any, request: Any) -> Any:
+        told = _Details(
+            details.method,
+            details.timeout,
+            [*(details.metadata or ()), self._sent],
+            details.credentials,
+            details.wait_for_ready,
+            details.compression,
+        )
+        return continuation(told, request)
+
+    intercept_unary_unary = _go_on  # type: ignore[assignment]
+    intercept_unary_stream = _go_on  # type: ignore[assignment]
+    intercept_stream_unary = _go_on  # type: ignore[assignment]
 
 
 def _chunks(data: BinaryIO, sent: Callable[[int], None]) -> Iterator[bytes]:
@@ -374,6 +444,22 @@ class RestClient:
         answer: Json = self._post(f"/queue/jobs/{quote(job_id, safe='')}/retry", {})["job"]
         return answer
 
+    def create_key(self, wanted: Json) -> Json:
+        return self._post("/keys", wanted)
+
+    def keys(self, limit: int) -> list[Json]:
+        query = {"page_size": str(min(limit, _REPORTS_PAGE))}
+        return _first(self._pages("/keys", "keys", query), limit)
+
+    def revoke_key(self, key_id: str) -> Json:
+        with self._reaching():
+            answer = self._http.delete(f"/keys/{quote(key_id, safe='')}")
+        key: Json = self._checked(answer)["key"]
+        return key
+
+    def whoami(self) -> Json:
+        return self._get("/whoami")
+
     def _post(self, path: str, content: Json, patience: float = _TIMEOUT) -> Json:
         with self._reaching():
             answer = self._http.post(path, json=content, timeout=patience)
@@ -445,7 +531,9 @@ def _problem(problem: Json, retry_after: str = "") -> ClientError:
 
 
 def _about(reason: Any, report_id: Any) -> str:
-    """The report that an error names, unless it says that there is none."""
+    """The report that an error names, unless it says that there is none; where a key goes."""
+    if reason == "UNAUTHENTICATED":
+        return "; here: WINNOW_API_KEY, or `winnow --key-file FILE …`"
     return f"; report {report_id}" if report_id and reason != "REPORT_NOT_FOUND" else ""
 
 
@@ -467,6 +555,7 @@ class GrpcClient:
         self._decisions = DecisionServiceStub(channel)
         self._queue = QueueServiceStub(channel)
         self._audit = AuditServiceStub(channel)
+        self._keys = AccessServiceStub(channel)
         self._server = server
 
     def submit(
@@ -590,6 +679,21 @@ class GrpcClient:
     def retry_job(self, job_id: str) -> Json:
         answer: Json = self._one(self._queue.RetryJob, RetryJobRequest(job_id=job_id))["job"]
         return answer
+
+    def create_key(self, wanted: Json) -> Json:
+        return self._one(self._keys.CreateApiKey, _filled(CreateApiKeyRequest(), wanted))
+
+    def keys(self, limit: int) -> list[Json]:
+        request = ListApiKeysRequest(page_size=min(limit, _REPORTS_PAGE))
+        return _first(self._pages(self._keys.ListApiKeys, request, "keys"), limit)
+
+    def revoke_key(self, key_id: str) -> Json:
+        request = RevokeApiKeyRequest(key_id=key_id)
+        key: Json = self._one(self._keys.RevokeApiKey, request)["key"]
+        return key
+
+    def whoami(self) -> Json:
+        return self._one(self._keys.GetCaller, GetCallerRequest())
 
     def _one(self, method: Callable[..., Any], request: Any, patience: float = _TIMEOUT) -> Json:
         with self._reaching():

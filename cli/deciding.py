@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import getpass
-import re
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.usage import DEFAULT_SERVER, ERROR, ListFormat, Risk, Server, complain, reporting_errors
+from cli.usage import (
+    DEFAULT_SERVER,
+    ERROR,
+    ListFormat,
+    Risk,
+    Server,
+    complain,
+    duration,
+    reporting_errors,
+)
 
 if TYPE_CHECKING:
     from cli.client import Client
 
 Json = dict[str, Any]
 
-_DURATION = re.compile(r"(\d{1,5})([hdw])")
-_HOURS = {"h": 1, "d": 24, "w": 168}
 _MOST_EXPORTED = 1_000_000
 _LABELS = {"true_positive": True, "false_positive": False}
 
@@ -217,9 +223,8 @@ def _moment(text: str) -> str:
     """A time as RFC 3339 writes it, from a duration or a time."""
     from cli.client import ClientError
 
-    if match := _DURATION.fullmatch(text.strip().lower()):
-        hours = int(match[1]) * _HOURS[match[2]]
-        return (datetime.now(UTC) + timedelta(hours=hours)).isoformat(timespec="seconds")
+    if (span := duration(text)) is not None:
+        return (datetime.now(UTC) + span).isoformat(timespec="seconds")
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

@@ -12,7 +12,18 @@ from typing import Annotated
 
 import typer
 
-from cli import auditing, certs, commands, deciding, evaluate, judging, queue, reading, watching
+from cli import (
+    auditing,
+    certs,
+    commands,
+    deciding,
+    evaluate,
+    judging,
+    keys,
+    queue,
+    reading,
+    watching,
+)
 from cli.usage import default_data_dir
 
 app = typer.Typer(
@@ -31,6 +42,7 @@ evaluate.register(app)
 auditing.register(app)
 queue.register(app)
 certs.register(app)
+keys.register(app)
 dev = typer.Typer(no_args_is_help=True, help="Tools for developing and trying out.")
 app.add_typer(dev, name="dev")
 
@@ -52,14 +64,11 @@ def _fail(message: str) -> None:
     raise typer.Exit(_ERROR)
 
 
-def _say_ready(url: str, local: bool) -> None:
-    if not local:
-        typer.echo(
-            "winnow: warning: there is no authentication yet, and this address is not local: "
-            "whoever reaches it can submit and read reports",
-            err=True,
-        )
-    print(f"winnow is ready: {url}", flush=True)
+class Auth(StrEnum):
+    """Whether callers must show an API key."""
+
+    NONE = "none"
+    KEYS = "keys"
 
 
 @app.command()
@@ -74,12 +83,20 @@ def up(
             r"\[default: ~/.local/share/winnow, as root /var/lib/winnow]."
         ),
     ] = None,
+    auth: Annotated[
+        Auth | None,
+        typer.Option(
+            help="Whether callers must show an API key: none, for this machine only, or keys; "
+            "keys on any other than a loopback address."
+        ),
+    ] = None,
 ) -> None:
     """Run everything on this machine: database, services, REST API. Ctrl-C drains and stops.
 
     Uses the PostgreSQL server named by WINNOW_DATABASE_URL if that is set, and an
     embedded one in the data directory otherwise.
     """
+    from cli.client import ClientError
     from cli.postgres import PostgresError
     from cli.serve import SETTINGS, ServeError
     from cli.up import House, UpError, UpSettings
@@ -88,11 +105,11 @@ def up(
     folder = (data_dir or default_data_dir()).expanduser().resolve()
     try:
         config.check_names(SETTINGS.values())
-        given = config.load(UpSettings)
+        given = config.load(UpSettings, **({"auth": auth.value} if auth else {}))
         log.configure("up", given.log_level)
         house = House(folder, listen, given)
-        asyncio.run(house.run(_say_ready))
-    except (UpError, ServeError, PostgresError, config.ConfigError) as error:
+        asyncio.run(house.run(lambda line: print(f"winnow is ready: {line}", flush=True)))
+    except (UpError, ServeError, PostgresError, ClientError, config.ConfigError) as error:
         _fail(str(error))
     except PermissionError as error:
         _fail(f"no permission for {error.filename}; choose another --data-dir")
@@ -196,8 +213,14 @@ def options(
             "--version", callback=_show_version, is_eager=True, help="Print the version and exit."
         ),
     ] = False,
+    key_file: Annotated[
+        Path | None,
+        typer.Option(help="File with the API key to show, where WINNOW_API_KEY is not set."),
+    ] = None,
 ) -> None:
     """Separates what matters in a scanner's report from chaff, and keeps the record."""
+    if key_file is not None:
+        os.environ["WINNOW_API_KEY_FILE"] = str(key_file)
 
 
 def main() -> None:

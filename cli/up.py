@@ -12,7 +12,6 @@ import asyncio
 import base64
 import contextlib
 import fcntl
-import ipaddress
 import os
 import secrets
 import shutil
@@ -29,9 +28,10 @@ from pydantic import SecretStr
 
 from cli.postgres import Postgres, PostgresError
 from cli.serve import bind
+from cli.usage import ADMIN_KEY_FILE, SERVER_FILE
 from runtime import crash
 from runtime.channels import dial
-from runtime.config import Key, Settings
+from runtime.config import GuardedSettings, Key
 from runtime.log import get_logger
 from runtime.server import healthy
 from runtime.tls import Files
@@ -51,7 +51,7 @@ class UpError(Exception):
     """The system cannot start; the message says why and what to do."""
 
 
-class UpSettings(Settings):
+class UpSettings(GuardedSettings):
     """What may be given to `winnow up`; else it makes its own."""
 
     database_url: SecretStr | None = None
@@ -98,6 +98,13 @@ def _believing(certificate: Path | None) -> ssl.SSLContext:
     return context
 
 
+def _write_secret(path: Path, value: str) -> None:
+    """A new file that only its owner reads."""
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(value)
+
+
 class House:
     """Everything that `winnow up` runs.
 
@@ -118,20 +125,22 @@ class House:
         self._sockets = data_dir / "sockets"
         self._environment: dict[str, str] = {}
         self._lock_file: int | None = None
+        self._keys_needed = False
 
-    async def run(self, ready: Callable[[str, bool], None]) -> None:
+    async def run(self, ready: Callable[[str], None]) -> None:
         """Starts everything, calls `ready`, runs until a signal.
 
         Args:
-            ready: called once requests are served, with the URL and whether only
-                this machine reaches it.
+            ready: called once requests are served, with the URL and who is let in there.
 
         Raises:
             UpError: something does not start.
             runtime.config.ConfigError: the certificate cannot be used.
             cli.serve.ServeError: the address cannot be used.
+            runtime.config.ConfigError: no keys are wanted where others can call.
             cli.postgres.PostgresError: the embedded database does not start.
         """
+        self._keys_needed = self._given.keys_needed(self._listen)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
@@ -148,7 +157,7 @@ class House:
                 watchers.append(asyncio.create_task(self._keep_database(self._postgres)))
             await self._unless_one_fails(watchers, self._wait_ready())
             if not self._stopping.is_set():
-                ready(self.url, self._local)
+                ready(f"{self.url} ({self._let_in()})")
             await self._unless_one_fails(watchers, self._stopping.wait())
         finally:
             self._stopping.set()
@@ -174,9 +183,20 @@ class House:
         scheme = "https" if self._given.gateway_tls_certificate else "http"
         return f"{scheme}://{f'[{host}]' if ':' in host and '[' not in host else host}:{port}"
 
-    @property
-    def _local(self) -> bool:
-        return ipaddress.ip_address(self._socket.getsockname()[0]).is_loopback
+    def _let_in(self) -> str:
+        """Who is let in, in the words of the ready line; tells commands where the key is."""
+        if not self._keys_needed:
+            return "this machine only, one tenant, no key needed"
+        port = self.url.rpartition(":")[2]
+        names = [
+            self.url,
+            f"http://localhost:{port}",
+            *(f"grpc://{self._address(name)}" for name in ("orchestrator", "audit")),
+        ]
+        (self._data_dir / SERVER_FILE).write_text("\n".join(names))
+        file = self._data_dir / ADMIN_KEY_FILE
+        made = f"; the first one: {file}" if file.exists() else ""
+        return f"API keys needed{made}"
 
     def _lock(self) -> None:
         """One `winnow up` a data directory."""
@@ -200,6 +220,9 @@ class House:
             self._postgres.start()
             url = self._postgres.url
         migrate(url)
+        (self._data_dir / SERVER_FILE).unlink(missing_ok=True)
+        if self._keys_needed:
+            self._make_first_api_key(url)
         if len(str(self._sockets)) > _SOCKET_PATH_LIMIT:
             self._sockets = Path(tempfile.mkdtemp(prefix="winnow-"))
         shutil.rmtree(self._sockets, ignore_errors=True)
@@ -211,6 +234,8 @@ class House:
             "PYTHONSAFEPATH": "1",
             "WINNOW_SECRETS_DIR": os.environ.get("WINNOW_SECRETS_DIR", str(keys)),
             "WINNOW_DATABASE_URL": url,
+            "WINNOW_AUTH": "keys" if self._keys_needed else "none",
+            "WINNOW_GATEWAY_LISTEN": self._listen,
             "WINNOW_AUDIT_CHECKPOINT_DIR": str(
                 self._given.audit_checkpoint_dir or self._data_dir / "checkpoints"
             ),
@@ -235,10 +260,19 @@ class House:
         made["postgres_password"] = secrets.token_urlsafe(24)
         for name, value in made.items():
             with contextlib.suppress(FileExistsError):
-                descriptor = os.open(folder / name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-                with os.fdopen(descriptor, "w") as file:
-                    file.write(value)
+                _write_secret(folder / name, value)
         return folder
+
+    def _make_first_api_key(self, url: str) -> None:
+        """A key that can make others, in a file, if the tenant has none."""
+        from cli.keys import make_directly
+
+        tenant, file = self._given.tenant, self._data_dir / ADMIN_KEY_FILE
+        secret = make_directly(url, tenant, "first key of winnow up", ["admin"], unless=True)
+        if secret is not None:
+            # What an earlier database's key is.
+            file.unlink(missing_ok=True)
+            _write_secret(file, secret)
 
     async def _keep(self, name: str) -> None:
         """Runs one service, again and again if it dies."""
@@ -326,6 +360,7 @@ class House:
             watcher.cancel()
         await asyncio.gather(*watchers, return_exceptions=True)
         shutil.rmtree(self._sockets, ignore_errors=True)
+        (self._data_dir / SERVER_FILE).unlink(missing_ok=True)
         if self._postgres is not None:
             await asyncio.to_thread(self._postgres.stop)
         self._socket.close()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, BinaryIO
@@ -39,6 +41,11 @@ Server = Annotated[
         help="http://host:port or https://host (REST), or grpc://host:port (orchestrator).",
     ),
 ]
+# In the data directory of `winnow up`: its first key, and where it is called while it runs.
+ADMIN_KEY_FILE = "keys/admin_api_key"
+SERVER_FILE = "server"
+_DURATION = re.compile(r"(\d{1,5})([hdw])")
+_HOURS = {"h": 1, "d": 24, "w": 168}
 DEFAULT_SERVER = "http://127.0.0.1:8080"
 
 
@@ -48,6 +55,59 @@ def default_data_dir() -> Path:
         return Path("/var/lib/winnow")
     base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(base) / "winnow"
+
+
+def embedded_url(home: Path) -> str:
+    """Where the database of `winnow up` in a data directory is.
+
+    Raises:
+        ClientError: there is none.
+    """
+    from cli.client import ClientError
+    from cli.postgres import Postgres
+
+    try:
+        password = (home / "keys" / "postgres_password").read_text()
+    except OSError:
+        raise ClientError(
+            f"no database of `winnow up` in {home}; name it with --database-url, "
+            "or the directory with --data-dir"
+        ) from None
+    return Postgres(home / "postgres", password).url
+
+
+def api_key(server: str) -> str:
+    """The API key to show to a server; empty for none.
+
+    It stands in WINNOW_API_KEY, in the file that --key-file names, or, if the server is
+    the `winnow up` of this machine, where that one has put its first key.
+
+    Raises:
+        ClientError: what was given is no key; the message does not show it.
+    """
+    from cli.client import ClientError
+    from runtime import api_keys
+
+    key, source = os.environ.get("WINNOW_API_KEY", ""), "WINNOW_API_KEY"
+    if not key and (file := os.environ.get("WINNOW_API_KEY_FILE")):
+        with opened(file) as data:
+            key, source = data.read(1024).decode("utf-8", "replace"), "the file of --key-file"
+    if not key:
+        home = default_data_dir()
+        try:
+            if server.rstrip("/") in (home / SERVER_FILE).read_text().splitlines():
+                key, source = (home / ADMIN_KEY_FILE).read_text(), f"{home / ADMIN_KEY_FILE}"
+        except OSError:
+            return ""
+    if key and api_keys.parse(key.strip()) is None:
+        raise ClientError(f"{source} holds no API key: it must read wnw_…, in full")
+    return key.strip()
+
+
+def duration(text: str) -> timedelta | None:
+    """12h, 90d or 8w; None for anything else."""
+    match = _DURATION.fullmatch(text.strip().lower())
+    return timedelta(hours=int(match[1]) * _HOURS[match[2]]) if match else None
 
 
 def complain(message: str) -> None:

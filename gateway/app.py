@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from runtime.config import Settings
+from runtime.config import GuardedSettings
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
 
-class GatewaySettings(Settings):
+class GatewaySettings(GuardedSettings):
     """What the gateway needs beside the shared settings."""
 
     gateway_listen: str = Field("127.0.0.1:8080", description="where REST is served, host:port")
@@ -22,6 +22,9 @@ class GatewaySettings(Settings):
     )
     gateway_tls_key: Path | None = Field(
         None, description="the key of that certificate, a PEM file"
+    )
+    gateway_hosts: str | None = Field(
+        None, description="names that it is called by, comma-separated; loopback needs none"
     )
     orchestrator_address: str = Field(
         "127.0.0.1:50051", description="orchestrator, host:port or unix:/path"
@@ -44,15 +47,28 @@ def build(settings: GatewaySettings) -> FastAPI:
     from fastapi import FastAPI
 
     from gateway import docs, problems
+    from gateway.access import Door
     from gateway.backends import connect
     from gateway.middleware import Requests
-    from gateway.routes import audit, credentials, decisions, events, health, queue, reports, submit
+    from gateway.routes import (
+        audit,
+        credentials,
+        decisions,
+        events,
+        health,
+        keys,
+        queue,
+        reports,
+        submit,
+    )
     from gateway.watching import Watches
     from runtime.tls import Tls, check
 
     tls = Tls.of(settings)
     for address in (settings.orchestrator_address, settings.audit_address):
         check(address, tls)
+
+    door = Door(keys=settings.keys_needed(settings.gateway_listen), hosts=settings.gateway_hosts)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -78,9 +94,9 @@ def build(settings: GatewaySettings) -> FastAPI:
     app.state.settings = settings
     # Set when the server stops: what is streamed for as long as it lasts ends then.
     app.state.draining = asyncio.Event()
-    for routes in (submit, reports, decisions, credentials, events, audit, queue, health):
+    for routes in (submit, reports, decisions, credentials, events, audit, queue, keys, health):
         app.include_router(routes.router)
-    app.add_middleware(Requests, tenant=settings.tenant)
+    app.add_middleware(Requests, tenant=settings.tenant, door=door)
     problems.install(app)
     docs.install(app)
     return app

@@ -13,6 +13,7 @@ from fastapi import Request
 from runtime.channels import PeerStatus, dial
 from runtime.errors import from_rpc
 from runtime.tls import Tls
+from winnow.access.v1.access_service_pb2_grpc import AccessServiceStub
 from winnow.audit.v1.audit_service_pb2_grpc import AuditServiceStub
 from winnow.queue.v1.queue_service_pb2_grpc import QueueServiceStub
 from winnow.report.v1.credential_service_pb2_grpc import CredentialServiceStub
@@ -21,6 +22,7 @@ from winnow.report.v1.report_service_pb2_grpc import ReportServiceStub
 
 if TYPE_CHECKING:
     # Known to the type stubs only.
+    from winnow.access.v1.access_service_pb2_grpc import AccessServiceAsyncStub
     from winnow.audit.v1.audit_service_pb2_grpc import AuditServiceAsyncStub
     from winnow.queue.v1.queue_service_pb2_grpc import QueueServiceAsyncStub
     from winnow.report.v1.credential_service_pb2_grpc import CredentialServiceAsyncStub
@@ -41,6 +43,7 @@ class Backends:
     credentials: CredentialServiceAsyncStub
     decisions: DecisionServiceAsyncStub
     queue: QueueServiceAsyncStub
+    keys: AccessServiceAsyncStub
     audit: AuditServiceAsyncStub
 
     async def close(self) -> None:
@@ -58,6 +61,7 @@ def connect(orchestrator_address: str, audit_address: str, tls: Tls | None) -> B
         CredentialServiceStub(orchestrator),
         DecisionServiceStub(orchestrator),
         QueueServiceStub(orchestrator),
+        AccessServiceStub(orchestrator),
         AuditServiceStub(audit_log),
     )
 

@@ -11,10 +11,11 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from gateway.query import enum_numbers
-from gateway.translate import TIMESTAMP
+from gateway.translate import DURATION, TIMESTAMP
 from runtime.errors import WinnowError
 
 MOST_BYTES = 64 << 10
+_SECONDS = 315_576_000_000  # google.protobuf.Duration
 _NUMBERS = (FieldDescriptor.CPPTYPE_UINT32, FieldDescriptor.CPPTYPE_UINT64)
 _MOST = {
     FieldDescriptor.CPPTYPE_UINT32: (1 << 32) - 1,
@@ -74,13 +75,21 @@ def fill_from(message: Message, found: Any, at: str = "body", path: Container[st
         if value is None:
             continue
         where = name if at == "body" else f"{at}.{name}"
-        if field.message_type is None:
+        if field.is_repeated:
+            if not isinstance(value, list):
+                raise _invalid(where, "must be a list")
+            getattr(message, name).extend(_scalar(field, one, where) for one in value)
+        elif field.message_type is None:
             setattr(message, name, _scalar(field, value, where))
         elif field.message_type.full_name == TIMESTAMP:
             try:
                 getattr(message, name).FromJsonString(value)
             except (ValueError, TypeError, AttributeError):
                 raise _invalid(where, "must be a time as RFC 3339 writes it") from None
+        elif field.message_type.full_name == DURATION:
+            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _SECONDS:
+                raise _invalid(where, "must be a whole number of seconds")
+            getattr(message, name).FromSeconds(value)
         else:
             inner = getattr(message, name)
             inner.SetInParent()

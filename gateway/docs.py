@@ -13,6 +13,14 @@ from google.protobuf.descriptor import Descriptor
 from gateway.problems import MEDIA_TYPE
 from gateway.schemas import Schema, components, parameters, reference, request_schema
 from runtime.errors import MAPPINGS
+from winnow.access.v1.access_service_pb2 import (
+    CreateApiKeyRequest,
+    CreateApiKeyResponse,
+    GetCallerResponse,
+    ListApiKeysRequest,
+    ListApiKeysResponse,
+    RevokeApiKeyResponse,
+)
 from winnow.audit.v1.audit_event_pb2 import AuditEvent, Checkpoint
 from winnow.audit.v1.audit_service_pb2 import (
     GetCheckpointResponse,
@@ -182,12 +190,23 @@ _ROOTS = (
     GetQueueHealthResponse,
     ListJobsResponse,
     RetryJobResponse,
+    CreateApiKeyResponse,
+    ListApiKeysResponse,
+    RevokeApiKeyResponse,
+    GetCallerResponse,
     ListEventsResponse,
     GetCheckpointResponse,
     GetConsistencyProofResponse,
     GetInclusionProofResponse,
     Envelope,
 )
+
+
+_REFUSED = {
+    401: "No API key where one is needed, or one that is not known, expired or revoked",
+    403: "The API key does not allow this, or another origin's page asks",
+    421: "The Host header names no address of this server",
+}
 
 
 def _content(schema: Schema, description: str, media_type: str = _JSON) -> Schema:
@@ -201,9 +220,14 @@ def _route(
     query: Sequence[Schema] = (),
     *,
     path: bool = True,
+    guarded: bool = True,
     **extra: Any,
 ) -> dict[str, Any]:
     responses = dict(answers)
+    if guarded:
+        problems = {**problems, **_REFUSED}
+    else:
+        extra["security"] = []
     for status, text in {**problems, 500: "A defect; the log has it"}.items():
         responses[status] = _content(reference("Problem"), text, MEDIA_TYPE)
     described = [*([_ID] if path else []), *query]
@@ -519,13 +543,41 @@ RETRY_JOB = _route(
     path=False,
     requestBody=_body(RetryJobRequest.DESCRIPTOR, "job_id", required=False),
 )
+CREATE_KEY = _route(
+    "Make an API key; the answer is the only place where it ever stands",
+    {201: _content(reference("CreateApiKeyResponse"), "The key")},
+    {400: "A member is not valid", **_BEHIND},
+    path=False,
+    requestBody=_body(CreateApiKeyRequest.DESCRIPTOR),
+)
+LIST_KEYS = _route(
+    "API keys, newest first, expired and revoked ones among them",
+    {200: _content(reference("ListApiKeysResponse"), "A page")},
+    {400: "A parameter is not valid", **_BEHIND},
+    parameters(ListApiKeysRequest.DESCRIPTOR),
+    path=False,
+)
+REVOKE_KEY = _route(
+    "End an API key",
+    {200: _content(reference("RevokeApiKeyResponse"), "The key as it stands")},
+    {400: "A parameter is not valid", 404: "No API key has this id", **_BEHIND},
+    [{"name": "key_id", "in": "path", "required": True, "schema": _TEXT}],
+    path=False,
+)
+WHOAMI = _route(
+    "Who the caller is taken for, and what is allowed",
+    {200: _content(reference("GetCallerResponse"), "The caller")},
+    {400: "A parameter is not valid", **_BEHIND},
+    path=False,
+)
 _OK = {"type": "object", "properties": {"status": {"const": "ok"}}, "required": ["status"]}
-HEALTH = _route("Is the process up", {200: _content(_OK, "It is")}, {}, path=False)
+HEALTH = _route("Is the process up", {200: _content(_OK, "It is")}, {}, path=False, guarded=False)
 READY = _route(
     "Can reports be taken",
     {200: _content(_OK, "They can")},
     {503: "A service behind is not serving"},
     path=False,
+    guarded=False,
 )
 
 
@@ -536,7 +588,16 @@ def install(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         document = get_openapi(routes=app.routes, **ABOUT)
         own = {**_SCHEMAS, **components(root.DESCRIPTOR for root in _ROOTS)}
-        document.setdefault("components", {}).setdefault("schemas", {}).update(own)
+        described = document.setdefault("components", {})
+        described.setdefault("schemas", {}).update(own)
+        described["securitySchemes"] = {
+            "key": {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "An API key, wnw_…; not needed where only this machine can call.",
+            }
+        }
+        document["security"] = [{"key": []}, {}]
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]

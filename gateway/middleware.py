@@ -1,5 +1,5 @@
-"""Around every request: its id, its log line, the answer's security headers, and
-the last resort for defects.
+"""Around every request: its id, who is let in, its log line, the answer's security
+headers, and the last resort for defects.
 
 Plain ASGI: the framework's own middleware base would put a task and a queue
 between each chunk of a body and its reader.
@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import problems
+from gateway.access import Door
 from runtime import context, log
 from runtime.clock import uuid7
 from runtime.errors import WinnowError
@@ -27,6 +28,7 @@ _CLIENT_GONE = 499
 _ACCEPTED = 101
 _SOCKET_DEFECT = 1011
 _QUIET = ("/healthz", "/readyz")
+_BEGINNINGS = ("http.response.start", "websocket.http.response.start", "websocket.accept")
 
 # No answer is a page, and none may be kept: they tell where secrets stand.
 SECURITY_HEADERS = (
@@ -43,12 +45,14 @@ class Requests:
 
     Args:
         app: what serves the request.
-        tenant: whose requests these are.
+        tenant: whose requests these are that show no key.
+        door: whom it lets in.
     """
 
-    def __init__(self, app: ASGIApp, tenant: str) -> None:
+    def __init__(self, app: ASGIApp, tenant: str, door: Door) -> None:
         self._app = app
         self._tenant = tenant
+        self._door = door
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -64,23 +68,24 @@ class Requests:
         async def answer(message: Message) -> None:
             nonlocal status
             match message["type"]:
-                case "http.response.start":
+                case "http.response.start" | "websocket.http.response.start":
                     status = message["status"]
                 case "websocket.accept":
                     status = _ACCEPTED
                 case "websocket.close":
                     status = message["code"]
-            if message["type"] in ("http.response.start", "websocket.accept"):
+            if message["type"] in _BEGINNINGS:
                 given = message.get("headers", [])
                 message["headers"] = [*given, (b"x-request-id", request_id.encode())]
-            if message["type"] == "http.response.start":
+            if message["type"].endswith("http.response.start"):
                 named = {name for name, _ in message["headers"]}
                 message["headers"] += [one for one in SECURITY_HEADERS if one[0] not in named]
             await send(message)
 
-        with log.bind(request_id=request_id, tenant=self._tenant):
+        refusal = self._door.refusal(scope)
+        with log.bind(request_id=request_id, tenant=context.tenant.get()):
             try:
-                await self._app(scope, receive, answer)
+                await (refusal or self._app)(scope, receive, answer)
             except ClientDisconnect:
                 status = _CLIENT_GONE
             except Exception as error:  # noqa: BLE001 -- nothing may reach the server's own log

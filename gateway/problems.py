@@ -42,7 +42,21 @@ def response(error: WinnowError) -> Response:
     headers = {}
     if error.retry_after is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_after))
+    if error.http_status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
     return _answer(error.http_status, body(error), headers)
+
+
+def plain(status: int, detail: str | None, headers: Mapping[str, str] | None = None) -> Response:
+    """The whole answer for what only HTTP knows."""
+    members = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "request_id": context.request_id.get(),
+    }
+    return _answer(status, members, headers)
 
 
 def install(app: FastAPI) -> None:
@@ -54,18 +68,7 @@ def install(app: FastAPI) -> None:
 
     async def http(_request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        title = HTTPStatus(error.status_code).phrase
-        return _answer(
-            error.status_code,
-            {
-                "type": "about:blank",
-                "title": title,
-                "status": error.status_code,
-                "detail": error.detail,
-                "request_id": context.request_id.get(),
-            },
-            error.headers,
-        )
+        return plain(error.status_code, error.detail, error.headers)
 
     async def validation(_request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)

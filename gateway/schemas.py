@@ -68,9 +68,12 @@ def request_schema(descriptor: Descriptor, path: Container[str] = ()) -> Schema:
 def _member(field: FieldDescriptor) -> Schema:
     message = field.message_type
     if message is None:
-        return _parameter(field)
+        one = _parameter(field)
+        return {"type": "array", "items": one} if field.is_repeated else one
     if message.full_name == TIMESTAMP:
         return {"type": "string", "format": "date-time"}
+    if message.full_name == DURATION:
+        return {**_UNSIGNED, "description": "Seconds."}
     return request_schema(message)
 
 

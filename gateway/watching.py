@@ -69,11 +69,14 @@ class Watches:
         Raises:
             WinnowError: what WatchReport raised.
         """
-        # The caller's tenant: another one's report is another matter.
-        return self._feeds.follow((context.tenant.get(), report_id), after, PULSE_SECONDS)
+        # Who asks as somebody else, or with another key, may not see the same.
+        key = (context.tenant.get(), context.authorization.get(), report_id)
+        return self._feeds.follow(key, after, PULSE_SECONDS)
 
-    async def _watch(self, key: tuple[str, str], after: int) -> AsyncGenerator[list[Event], None]:
-        _, report_id = key
+    async def _watch(
+        self, key: tuple[str, str, str], after: int
+    ) -> AsyncGenerator[list[Event], None]:
+        *_, report_id = key
         request = WatchReportRequest(report_id=report_id, after_ordinal=after)
         watch = self._reports.WatchReport(request, **call(None))
         try:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, SecretStr
 
-from runtime.config import Key, Settings
+from runtime.config import GuardedSettings, Key
 
 if TYPE_CHECKING:
     import grpc
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from runtime.server import Service
 
 
-class OrchestratorSettings(Settings):
+class OrchestratorSettings(GuardedSettings):
     """Settings of `winnow serve orchestrator`."""
 
     orchestrator_listen: str = Field(
@@ -53,12 +53,14 @@ def build(settings: OrchestratorSettings) -> Service:
     from orchestrator.relay import Legs
     from orchestrator.run import RUN, Runner
     from orchestrator.service import ReportService
+    from orchestrator.service_access import AccessService
     from orchestrator.service_credentials import CredentialService
     from orchestrator.service_decisions import SETTLE, DecisionService, settle_due
     from orchestrator.service_queue import QueueService
     from orchestrator.submitting import Submissions
     from orchestrator.watching import Watches
     from runtime import transport as transports
+    from runtime.access import Access
     from runtime.channels import dial
     from runtime.consumers import Consumer
     from runtime.database import Database
@@ -68,6 +70,8 @@ def build(settings: OrchestratorSettings) -> Service:
     from runtime.tls import Tls
     from runtime.transport.delivery import Policy
     from runtime.worker import Kind, Worker, transaction
+    from winnow.access.v1 import access_service_pb2
+    from winnow.access.v1 import access_service_pb2_grpc as access_rpc
     from winnow.audit.v1.audit_service_pb2_grpc import AuditServiceStub
     from winnow.ingest.v1.ingest_service_pb2_grpc import IngestServiceStub
     from winnow.moderate.v1.moderate_service_pb2_grpc import ModerateServiceStub
@@ -83,6 +87,7 @@ def build(settings: OrchestratorSettings) -> Service:
     from winnow.report.v1 import decision_service_pb2_grpc as decision_rpc
     from winnow.report.v1 import report_service_pb2_grpc as report_rpc
 
+    required = settings.keys_needed(settings.orchestrator_listen)
     database_url = settings.database_url.get_secret_value()
     database = Database(database_url, connections=8)
     # Heartbeats must not queue behind bulk writes.
@@ -143,6 +148,7 @@ def build(settings: OrchestratorSettings) -> Service:
         IngestServiceStub(channels["ingestor"]),
         ModerateServiceStub(channels["moderator"]),
     )
+    access = Access(database, required=required)
     credentials = CredentialService(database)
     decisions = DecisionService(database, outbox, queue)
 
@@ -152,6 +158,7 @@ def build(settings: OrchestratorSettings) -> Service:
         if job.kind == RUN:
             watches.ring(uuid.UUID(job.key))
 
+    keys = AccessService(database, outbox, access)
     queues = QueueService(database, queue, runner.reopen, retried)
 
     def register(server: grpc.aio.Server) -> None:
@@ -159,6 +166,7 @@ def build(settings: OrchestratorSettings) -> Service:
         decision_rpc.add_DecisionServiceServicer_to_server(decisions, server)
         credential_rpc.add_CredentialServiceServicer_to_server(credentials, server)
         queue_rpc.add_QueueServiceServicer_to_server(queues, server)
+        access_rpc.add_AccessServiceServicer_to_server(keys, server)
 
     async def consume() -> None:
         await transport.consume(activity.GROUP, counting.handle)
@@ -178,9 +186,11 @@ def build(settings: OrchestratorSettings) -> Service:
             credential_service_pb2.DESCRIPTOR.services_by_name["CredentialService"],
             decision_service_pb2.DESCRIPTOR.services_by_name["DecisionService"],
             queue_service_pb2.DESCRIPTOR.services_by_name["QueueService"],
+            access_service_pb2.DESCRIPTOR.services_by_name["AccessService"],
         ),
         register,
         tls=tls,
         background=(outbox.run, worker.run, consume, scheduler.run),
         close=close,
+        access=access,
     )

@@ -1,6 +1,7 @@
-"""The events of a report's life: names, payload shapes, envelopes.
+"""The events of a report's life, and of API keys: names, payload shapes, envelopes.
 
-Payloads carry ids, counts, digests, and who decided: never a finding's text.
+Payloads carry ids, counts, digests, and who decided: never a finding's text. What a
+call with an API key leads to names the key (`key_id`).
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ REPORT_REMODERATED = "REPORT_REMODERATED"
 DECISION_MADE = "DECISION_MADE"
 DECISION_WITHDRAWN = "DECISION_WITHDRAWN"
 DECISION_EXPIRED = "DECISION_EXPIRED"
+API_KEY_CREATED = "API_KEY_CREATED"
+API_KEY_REVOKED = "API_KEY_REVOKED"
 
 # Whose work an event records, where it is not the orchestrator's own.
 _SERVICE = {REPORT_INGESTED: "ingestor", REPORT_MODERATED: "moderator"}
@@ -52,26 +55,44 @@ def report_event(event_type: str, report_id: uuid.UUID, tenant: str, **payload: 
         event_type: one of the names above.
         payload: ids, counts, and objects of them.
     """
+    return _event(
+        event_type, "reports", str(report_id), tenant, report_id=str(report_id), **payload
+    )
+
+
+def key_event(event_type: str, key_id: str, tenant: str, **payload: Any) -> Envelope:
+    """An envelope about an API key; its payload says which key was made or revoked.
+
+    Args:
+        event_type: API_KEY_CREATED or API_KEY_REVOKED.
+        payload: who did it, and what it allows.
+    """
+    return _event(event_type, "keys", key_id, tenant, api_key_id=key_id, **payload)
+
+
+def _event(event_type: str, what: str, which: str, tenant: str, **payload: Any) -> Envelope:
     event_id = uuid7()
     event = Envelope(
         event_id=str(event_id),
         event_type=event_type,
         tenant_id=tenant,
         request_id=context.request_id.get(),
-        subject=f"reports/{report_id}",
+        subject=f"{what}/{which}",
         severity=(
             EventSeverity.EVENT_SEVERITY_ERROR
             if event_type == REPORT_FAILED
             else EventSeverity.EVENT_SEVERITY_INFO
         ),
         schema=f"{event_type.lower().replace('_', '.', 1)}/1",
-        idempotency_key=(str(event_id) if event_type in _REPEATED else f"{report_id}/{event_type}"),
+        idempotency_key=(str(event_id) if event_type in _REPEATED else f"{which}/{event_type}"),
         service=_SERVICE.get(event_type, "orchestrator"),
     )
     event.occurred_at.GetCurrentTime()
     # Microseconds: what PostgreSQL keeps, so that nothing changes on the way.
     event.occurred_at.nanos -= event.occurred_at.nanos % 1000
-    event.payload.update({"report_id": str(report_id), **payload})
+    if key_id := context.caller.get().key_id:
+        payload["key_id"] = key_id
+    event.payload.update(payload)
     return event
 
 

@@ -140,7 +140,7 @@ class DecisionService(rpc.DecisionServiceServicer):
         self, request: pb.WithdrawDecisionRequest, _context: Any
     ) -> pb.WithdrawDecisionResponse:
         tenant, decision_id = context.tenant.get(), uuid.UUID(request.decision_id)
-        actor = mask(request.actor) or "unknown"
+        actor = _actor(request.actor)
 
         def withdraw(connection: Connection) -> tuple[Decision, int]:
             at = settle(connection, tenant)
@@ -229,9 +229,15 @@ def settle(connection: Connection, tenant: str) -> datetime:
     return at
 
 
+def _actor(said: str) -> str:
+    """Who decides: the key that was shown, whatever the request says."""
+    caller = context.caller.get()
+    return f"{caller.name} ({caller.key_id})" if caller.key_id else mask(said) or "unknown"
+
+
 def _given(ruling: pb.Ruling) -> Given:
     """The ruling, checked and masked, with the verdict that follows from it."""
-    actor = mask(ruling.actor) or "unknown"
+    actor = _actor(ruling.actor)
     reason = mask(ruling.reason)
     ends_at = None
     if ruling.HasField("expires_at"):

@@ -12,11 +12,12 @@ from __future__ import annotations
 import base64
 import binascii
 import difflib
+import ipaddress
 import os
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, SecretBytes, ValidationError
 from pydantic_settings import (
@@ -36,6 +37,8 @@ _OTHER_NAMES = frozenset(
         "WINNOW_CONFIG",
         "WINNOW_SECRETS_DIR",
         "WINNOW_SERVER",
+        "WINNOW_API_KEY",
+        "WINNOW_API_KEY_FILE",
         "WINNOW_MATCHER",
         "WINNOW_SAMPLES",
         "WINNOW_CRASH_POINT",
@@ -105,6 +108,40 @@ class Settings(BaseSettings):
         if file := os.environ.get("WINNOW_CONFIG"):
             sources.append(TomlConfigSettingsSource(settings_cls, Path(file)))
         return tuple(sources)
+
+
+class GuardedSettings(Settings):
+    """Settings of what asks its callers for API keys."""
+
+    auth: Literal["none", "keys"] | None = Field(
+        None,
+        description="whether callers must show an API key: none or keys; "
+        "unset: keys wherever others than this machine can call",
+    )
+
+    def keys_needed(self, listen: str) -> bool:
+        """Whether callers at an address must show a key.
+
+        Raises:
+            ConfigError: they need none, and others than this machine can call.
+        """
+        if self.auth == "none" and not is_local(listen):
+            raise ConfigError(
+                f"{PREFIX}AUTH: none is for addresses that only this machine reaches; "
+                f"{listen} is reached by others: leave it unset, or listen on 127.0.0.1"
+            )
+        return self.auth == "keys" or not is_local(listen)
+
+
+def is_local(listen: str) -> bool:
+    """Whether only this machine reaches `unix:/path` or `host:port`."""
+    host = listen.rpartition(":")[0].strip("[]")
+    if listen.startswith("unix:") or host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 S = TypeVar("S", bound=Settings)

@@ -1,7 +1,8 @@
-"""Who is calling: request id and tenant, carried by gRPC metadata.
+"""Who is calling: request id, tenant, and the key that was shown, carried by gRPC metadata.
 
 They live in context variables of the task that serves a call; `outgoing()`
-hands them on to the next service.
+hands them on to the next service. The caller itself does not travel: whoever owns
+data checks the key anew (runtime.access).
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from contextvars import ContextVar
+from typing import NamedTuple
 
+from runtime import api_keys
 from runtime.clock import uuid7
 from runtime.errors import WinnowError
 from runtime.redaction import redact
+from winnow.access.v1.api_key_pb2 import Role
 
 REQUEST_ID_KEY = "x-request-id"
 TENANT_KEY = "x-winnow-tenant"
@@ -21,6 +25,26 @@ DEFAULT_TENANT = "default"
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 tenant: ContextVar[str] = ContextVar("tenant", default=DEFAULT_TENANT)
+
+
+class Caller(NamedTuple):
+    """Whom a call is from.
+
+    Args:
+        key_id: public part of the key that was shown; empty without one.
+        name: the key's.
+        roles: what is allowed, included roles among them.
+    """
+
+    key_id: str
+    name: str
+    roles: frozenset[Role.ValueType]
+
+
+LOCAL = Caller("", "local", frozenset(Role.values()) - {Role.ROLE_UNSPECIFIED})
+caller: ContextVar[Caller] = ContextVar("caller", default=LOCAL)
+# What the gateway's caller sent, to be handed on as it is.
+authorization: ContextVar[str] = ContextVar("authorization", default="")
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 
@@ -50,8 +74,15 @@ def enter(metadata: Iterable[tuple[str, str | bytes]]) -> None:
             rule="name",
         )
     tenant.set(given)
+    caller.set(LOCAL)
 
 
 def outgoing() -> tuple[tuple[str, str], ...]:
-    """The metadata to send with a call to another service."""
-    return ((REQUEST_ID_KEY, request_id.get() or str(uuid7())), (TENANT_KEY, tenant.get()))
+    """The metadata to send with a call to another service.
+
+    A key names its tenant itself.
+    """
+    sent = (REQUEST_ID_KEY, request_id.get() or str(uuid7()))
+    if shown := authorization.get():
+        return (sent, (api_keys.HEADER, shown))
+    return (sent, (TENANT_KEY, tenant.get()))

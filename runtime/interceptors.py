@@ -1,7 +1,8 @@
 """What happens around every RPC, in one place and one order.
 
 1. context: request id and tenant from metadata, into context variables and logs;
-   then whether the caller's certificate may call this (runtime.peers);
+   then who calls, and whether he may: by his certificate (runtime.peers) where
+   services speak mutual TLS, by the key that he shows (runtime.access) where keys count;
 2. limits: calls at once, watchers aside; what the caller has left, or a minute, bounds
    a unary handler; silence bounds a stream of requests;
 3. validation: protovalidate rules of headers and unary requests;
@@ -18,8 +19,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import aclosing, contextmanager
-from typing import Any, NoReturn
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import grpc
 import protovalidate
@@ -33,6 +34,9 @@ from runtime.errors import WinnowError, to_status
 from runtime.log import get_logger
 from runtime.peers import Peers
 from runtime.streams import idle
+
+if TYPE_CHECKING:
+    from runtime.access import Access
 
 _log = get_logger()
 _Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Any]]
@@ -97,17 +101,27 @@ class _Places:
             self._free += 1
 
 
+class _Guards(NamedTuple):
+    """Who look at a call before it is made; None where they have nothing to look at."""
+
+    peers: Peers | None
+    access: Access | None
+
+
 class ServiceInterceptor(grpc.aio.ServerInterceptor):
     """Wraps every handler of a server; see the module's text for the order.
 
     Args:
         at_once: calls that are worked on at a time.
         peers: who may call, where callers have certificates.
+        access: admits calls; None where no keys are checked.
     """
 
-    def __init__(self, at_once: int, peers: Peers | None = None) -> None:
+    def __init__(
+        self, at_once: int, peers: Peers | None = None, access: Access | None = None
+    ) -> None:
         self._places = _Places(at_once)
-        self._peers = peers
+        self._guards = _Guards(peers, access)
 
     def end_watches(self) -> None:
         """Ends what only watches: it would hold up a drain for as long as it may."""
@@ -124,7 +138,7 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
         if handler.response_streaming:
             inner = handler.stream_stream or handler.unary_stream
             wrapped = _streaming(
-                method, inner, handler.request_streaming, self._places, self._peers
+                method, inner, handler.request_streaming, self._places, self._guards
             )
             make = (
                 grpc.stream_stream_rpc_method_handler
@@ -133,7 +147,7 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
             )
         else:
             inner = handler.stream_unary or handler.unary_unary
-            wrapped = _unary(method, inner, handler.request_streaming, self._places, self._peers)
+            wrapped = _unary(method, inner, handler.request_streaming, self._places, self._guards)
             make = (
                 grpc.stream_unary_rpc_method_handler
                 if handler.request_streaming
@@ -149,21 +163,51 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
 class _Scope:
     """One call: its context, its log line, its way out."""
 
-    def __init__(self, method: str, servicer_context: Any, peers: Peers | None) -> None:
+    def __init__(self, method: str, servicer_context: Any, guards: _Guards) -> None:
         self._method = method
-        self._peers = peers
         self._context = servicer_context
+        self._peers = guards.peers
+        self._access = None if method.startswith(_QUIET) else guards.access
+        self._metadata = tuple(servicer_context.invocation_metadata() or ())
         self._started = time.perf_counter()
 
-    def enter(self) -> None:
-        """Sets the context from the call's metadata; refuses who may not call."""
-        context.enter(self._context.invocation_metadata() or ())
+    async def enter(self) -> None:
+        """Sets the context from the call's metadata, if the call may be made."""
+        context.enter(self._metadata)
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(
             request_id=context.request_id.get(), tenant=context.tenant.get()
         )
-        if self._peers:
+        if self._peers is not None:
             self._peers.check(self._method, self._context)
+        if self._access is not None:
+            await self._access.admit(self._method, self._metadata)
+            if key_id := context.caller.get().key_id:
+                structlog.contextvars.bind_contextvars(tenant=context.tenant.get(), key_id=key_id)
+
+    @asynccontextmanager
+    async def admitted(self) -> AsyncIterator[None]:
+        """Ends the call once its key would no longer be admitted: a stream may last.
+
+        Raises:
+            WinnowError: why it would not be.
+        """
+        if self._access is None or not context.caller.get().key_id:
+            yield
+            return
+        handling = asyncio.current_task()
+        assert handling is not None
+        guard = asyncio.create_task(self._access.until_refused(self._method, self._metadata))
+        guard.add_done_callback(lambda done: None if done.cancelled() else handling.cancel())
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not guard.done():
+                raise
+            handling.uncancel()
+            raise guard.result() from None
+        finally:
+            guard.cancel()
 
     def done(self, status: str, **more: str) -> None:
         if self._method.startswith(_QUIET):
@@ -222,12 +266,12 @@ async def _each_decoded(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
 
 
 def _unary(
-    method: str, inner: Callable[..., Any], streamed: bool, places: _Places, peers: Peers | None
+    method: str, inner: Callable[..., Any], streamed: bool, places: _Places, guards: _Guards
 ) -> Callable[..., Any]:
     async def handle(request: Any, servicer_context: Any) -> Any:
-        scope = _Scope(method, servicer_context, peers)
+        scope = _Scope(method, servicer_context, guards)
         try:
-            scope.enter()
+            await scope.enter()
             remaining = scope.remaining()
             if streamed:
                 request = _each_decoded(request)
@@ -252,12 +296,12 @@ def _unary(
 
 
 def _streaming(
-    method: str, inner: Callable[..., Any], streamed: bool, places: _Places, peers: Peers | None
+    method: str, inner: Callable[..., Any], streamed: bool, places: _Places, guards: _Guards
 ) -> Callable[..., Any]:
     async def handle(request: Any, servicer_context: Any) -> AsyncIterator[Any]:
-        scope = _Scope(method, servicer_context, peers)
+        scope = _Scope(method, servicer_context, guards)
         try:
-            scope.enter()
+            await scope.enter()
             if not streamed:
                 validate(_decoded(request))
             elif method.startswith(_QUIET):
@@ -266,12 +310,13 @@ def _streaming(
                 request = _each_decoded(request)
             with places.taken(method):
                 result = inner(request, servicer_context)
-                if hasattr(result, "__aiter__"):
-                    async with aclosing(result) as items:
-                        async for item in items:
-                            yield item
-                else:
-                    await result
+                async with scope.admitted():
+                    if hasattr(result, "__aiter__"):
+                        async with aclosing(result) as items:
+                            async for item in items:
+                                yield item
+                    else:
+                        await result
         except grpc.aio.AbortError:
             raise
         except Exception as error:  # noqa: BLE001 -- the one place that maps all errors

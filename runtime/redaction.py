@@ -61,6 +61,8 @@ _PATTERNS: list[tuple[str, str]] = [
     ("grafana", r"\bgl(?:sa|c)_[A-Za-z0-9_+/=]{32,}"),
     ("new-relic", r"\bNRAK-[A-Z0-9]{27}"),
     ("terraform", rf"\b[A-Za-z0-9]{{14}}\.atlasv1\.{_B64URL}{{60,}}"),
+    # Our own (runtime.api_keys), also one that was cut.
+    ("winnow", r"\bwnw_[a-z2-7]{12}_[0-9A-Za-z]{8,}"),
     ("rubygems", r"\brubygems_[a-f0-9]{48}"),
     ("url-password", r"\b[A-Za-z][A-Za-z0-9+.\-]*://[^\s/?#@:]*:[^\s/?#@]+@"),
     ("url-token", rf"\b[A-Za-z][A-Za-z0-9+.\-]*://{_B64URL}{{20,}}@"),

@@ -10,7 +10,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
@@ -22,6 +22,9 @@ from runtime.errors import certificate_refused
 from runtime.interceptors import ServiceInterceptor
 from runtime.log import get_logger
 from runtime.tls import Tls, check, is_socket
+
+if TYPE_CHECKING:
+    from runtime.access import Access
 
 _log = get_logger()
 
@@ -46,6 +49,7 @@ class Service:
             for its owner only.
         background: coroutines that run as long as the server does.
         close: awaited after the drain: channels, pools.
+        access: admits calls; None where no keys are checked.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class Service:
         tls: Tls | None = None,
         background: tuple[Callable[[], Awaitable[None]], ...] = (),
         close: Callable[[], Awaitable[None]] | None = None,
+        access: Access | None = None,
     ) -> None:
         self.address = address
         self.port = 0
@@ -68,7 +73,7 @@ class Service:
         self._tasks: list[asyncio.Task[None]] = []
         self._server: grpc.aio.Server | None = None
         self._interceptor = ServiceInterceptor(
-            CALLS_AT_ONCE, self._tls.peers if self._tls else None
+            CALLS_AT_ONCE, self._tls.peers if self._tls else None, access
         )
         self._health: Any = None
 

@@ -197,6 +197,7 @@ class Worker:
     async def _do(self, job: Job) -> None:
         context.tenant.set(job.tenant)
         context.request_id.set(job.request_id)
+        context.caller.set(context.LOCAL)
         structlog.contextvars.bind_contextvars(tenant=job.tenant, request_id=job.request_id)
         try:
             if job.exhausted:

@@ -35,7 +35,7 @@ def wait_for_url(house: subprocess.Popen[str]) -> str:
         if line.startswith("winnow is ready: "):
             # Its log lines go on; unread, they would fill the pipe.
             threading.Thread(target=house.stdout.read, daemon=True).start()
-            return line.split(": ", 1)[1].strip()
+            return line.split()[3]
     raise SystemExit("winnow did not start; its messages are above")
 
 

@@ -14,6 +14,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Send
 
 from gateway import answers, docs, problems
+from gateway.access import SUBPROTOCOL
 from gateway.backends import AUDIT, backends, calling
 from gateway.query import bind, unknown
 from gateway.translate import to_json
@@ -72,7 +73,8 @@ async def watch_report_socket(socket: WebSocket) -> None:
         # No browser may read here for a page of somebody else's.
         await socket.close(_POLICY)
         return
-    await socket.accept()
+    offered = SUBPROTOCOL in socket.scope["subprotocols"]
+    await socket.accept(SUBPROTOCOL if offered else None)
     sending = asyncio.create_task(_converse(socket))
     # Also what answers the client's own close.
     listening = asyncio.create_task(_listen(socket))

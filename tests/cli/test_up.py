@@ -150,6 +150,14 @@ def test_a_wrong_database_is_told_without_its_url(
     assert result.stderr == f"winnow: {caught.value}\n"
 
 
+@pytest.mark.parametrize("listen", ["0.0.0.0:0", "[::]:0"])
+def test_where_others_can_call_keys_are_needed(listen: str, tmp_path: Path) -> None:
+    result = run("up", "--auth", "none", "--listen", listen, "--data-dir", str(tmp_path))
+    assert result.exit_code == 2
+    assert "WINNOW_AUTH: none is for addresses that only this machine reaches" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_migrate_needs_a_database() -> None:
     result = run("migrate")
     assert (result.exit_code, result.stderr) == (

@@ -92,7 +92,7 @@ class House:
     def _ready(self, begin: int) -> str:
         for line in self.log.read_bytes()[begin:].decode().splitlines(keepends=True):
             if line.startswith("winnow is ready: ") and line.endswith("\n"):
-                return line.split(": ", 1)[1].strip()
+                return line.split()[3]
         assert self.process.poll() is None, "winnow up ended before it was ready"
         return ""
 

@@ -119,7 +119,7 @@ def test_wrong_requests(house: House, method: str, path: str, status: int) -> No
 def test_413_before_and_during_the_upload(house: House) -> None:
     before = house.get("/reports", page_size=1)
     # Announced: refused before a byte of the body is read.
-    head = f"POST /reports HTTP/1.1\r\nHost: x\r\nContent-Length: {MAX_REPORT_BYTES + 1}\r\n\r\n"
+    head = f"POST /reports HTTP/1.1\r\nHost: localhost\r\nContent-Length: {MAX_REPORT_BYTES + 1}\r\n\r\n"
     with opened(house) as connection:
         connection.sendall(head.encode())
         assert b" 413 " in connection.recv(4096).partition(b"\r\n")[0]
@@ -158,7 +158,9 @@ def test_a_client_that_goes_away_leaves_nothing(house: House, announced: str) ->
     before = house.get("/reports", page_size=1)
     record = load_report("trufflehog.single.json").strip() + b"\n"
     body = record * (8_000_000 // len(record))
-    head = f"POST /reports?scanner_type=trufflehog HTTP/1.1\r\nHost: x\r\n{announced}\r\n\r\n"
+    head = (
+        f"POST /reports?scanner_type=trufflehog HTTP/1.1\r\nHost: localhost\r\n{announced}\r\n\r\n"
+    )
     with opened(house) as connection:
         connection.sendall(head.encode())
         for start in range(0, len(body), 1 << 18):

@@ -15,6 +15,7 @@ from gateway import event_schema, query, schemas
 from gateway.app import GatewaySettings, build
 from gateway.openapi import document
 from runtime.config import load
+from winnow.access.v1 import access_service_pb2
 from winnow.audit.v1 import audit_service_pb2
 from winnow.queue.v1 import queue_service_pb2
 from winnow.report.v1 import credential_service_pb2, decision_service_pb2, report_service_pb2
@@ -29,6 +30,7 @@ SERVICES = (
     credential_service_pb2.DESCRIPTOR.services_by_name["CredentialService"],
     decision_service_pb2.DESCRIPTOR.services_by_name["DecisionService"],
     queue_service_pb2.DESCRIPTOR.services_by_name["QueueService"],
+    access_service_pb2.DESCRIPTOR.services_by_name["AccessService"],
     audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"],
 )
 

@@ -9,6 +9,7 @@ import pytest
 from starlette.requests import ClientDisconnect
 from structlog.testing import capture_logs
 
+from gateway.access import Door
 from gateway.middleware import Requests
 from runtime.errors import WinnowError
 
@@ -16,8 +17,9 @@ SECRET = "s3cr3t-" + "value"
 
 
 def through(app: Any) -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(Requests(app, tenant="t1"))
-    return httpx.AsyncClient(transport=transport, base_url="http://x")
+    door = Door(keys=False, hosts=None)
+    transport = httpx.ASGITransport(Requests(app, tenant="t1", door=door))
+    return httpx.AsyncClient(transport=transport, base_url="http://localhost")
 
 
 async def test_one_line_for_each_request(client: httpx.AsyncClient) -> None:

@@ -333,7 +333,7 @@ async def test_client_that_leaves_cancels_the_call(stack: Any, body: bytes) -> N
     host, port = stack.url.removeprefix("http://").split(":")
     stack.reports.uploads.clear()
     _, writer = await asyncio.open_connection(host, int(port))
-    head = b"POST /reports HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n\r\n"
+    head = b"POST /reports HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2000000\r\n\r\n"
     writer.write(head + body)
     await writer.drain()
     async with asyncio.timeout(5):

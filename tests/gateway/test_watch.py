@@ -296,7 +296,7 @@ async def test_a_reader_that_stops_reading_is_cut_and_told_where(
         f"Sec-WebSocket-Key: {'A' * 22}==\r\n"
     )
     writer.write(
-        f"GET {path} HTTP/1.1\r\nHost: x\r\n{upgrade if scheme == 'ws' else ''}\r\n".encode()
+        f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{upgrade if scheme == 'ws' else ''}\r\n".encode()
     )
     try:
         writer.transport.pause_reading()

@@ -14,12 +14,15 @@ from sqlalchemy import MetaData, create_engine, text
 import audit.tables
 import migrations
 import orchestrator.tables
+import runtime.access
 from cli.postgres import Postgres
 from runtime.database import Database
 
 
 @pytest.mark.parametrize(
-    "metadata", [orchestrator.tables.metadata, audit.tables.metadata], ids=lambda m: m.schema
+    "metadata",
+    [orchestrator.tables.metadata, audit.tables.metadata, runtime.access.metadata],
+    ids=lambda m: m.schema,
 )
 async def test_the_migrated_schema_is_the_one_that_the_code_knows(
     database: Database, metadata: MetaData
@@ -41,7 +44,7 @@ async def test_the_migrated_schema_is_the_one_that_the_code_knows(
 async def test_every_table_carries_its_tenant(database: Database) -> None:
     query = text(
         "SELECT table_schema || '.' || table_name FROM information_schema.tables AS t"
-        " WHERE table_schema IN ('orchestrator', 'audit') AND NOT EXISTS"
+        " WHERE table_schema IN ('orchestrator', 'audit', 'access') AND NOT EXISTS"
         " (SELECT FROM information_schema.columns AS c WHERE c.table_schema = t.table_schema"
         "  AND c.table_name = t.table_name AND c.column_name = 'tenant_id')"
     )

@@ -310,7 +310,7 @@ async def _sse(address: str, report_id: str, after: int) -> Told:
     try:
         resumed = f"Last-Event-ID: {after}\r\n" if after else ""
         writer.write(
-            f"GET /reports/{report_id}/events/stream HTTP/1.1\r\nHost: x\r\n{resumed}\r\n".encode()
+            f"GET /reports/{report_id}/events/stream HTTP/1.1\r\nHost: localhost\r\n{resumed}\r\n".encode()
         )
         text = b""
         while piece := await reader.read(1 << 16):

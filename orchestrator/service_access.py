@@ -1,0 +1,115 @@
+"""AccessService: unpack, check, ask the store, pack."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from orchestrator import store_access
+from orchestrator.outbox import Outbox
+from orchestrator.service_decisions import mask
+from runtime import api_keys, context, paging
+from runtime.access import Access
+from runtime.clock import now
+from runtime.database import Database
+from runtime.errors import WinnowError
+from winnow.access.v1 import access_service_pb2 as pb
+from winnow.access.v1 import access_service_pb2_grpc as rpc
+from winnow.access.v1.api_key_pb2 import Role
+
+_PAGE = 50
+_LONGEST = timedelta(days=3650)
+
+
+class AccessService(rpc.AccessServiceServicer):
+    """API keys of the caller's tenant.
+
+    Args:
+        database: the orchestrator's.
+        outbox: rung after each commit that wrote events.
+        access: checks keys; told of those that were revoked here.
+    """
+
+    def __init__(self, database: Database, outbox: Outbox, access: Access) -> None:
+        self._database = database
+        self._outbox = outbox
+        self._access = access
+
+    async def CreateApiKey(
+        self, request: pb.CreateApiKeyRequest, _context: Any
+    ) -> pb.CreateApiKeyResponse:
+        known = set(Role.values()) - {Role.ROLE_UNSPECIFIED}
+        if not set(request.roles) <= known:
+            raise _invalid("roles", "each must be one of the roles that there are")
+        # Or whoever may make keys could do anything.
+        if beyond := set(request.roles) - context.caller.get().roles:
+            name = Role.Name(min(beyond)).removeprefix("ROLE_").lower()
+            raise WinnowError(
+                "PERMISSION_DENIED",
+                f"a key gives no role that it does not allow itself: {name}",
+                role=name,
+            )
+        expires_at = None
+        if request.HasField("expires_in"):
+            # Not ToTimedelta: what does not fit raises there, as a defect would.
+            seconds = request.expires_in.seconds
+            if not 0 < seconds <= _LONGEST.total_seconds():
+                raise _invalid("expires_in", f"must be 1 second to {_LONGEST.days} days")
+            expires_at = now() + timedelta(seconds=seconds)
+        key, secret = await self._database.run(
+            store_access.create,
+            context.tenant.get(),
+            mask(request.name),
+            list(request.roles),
+            expires_at,
+            _maker(),
+        )
+        self._outbox.ring()
+        return pb.CreateApiKeyResponse(key=key, secret=secret)
+
+    async def ListApiKeys(
+        self, request: pb.ListApiKeysRequest, _context: Any
+    ) -> pb.ListApiKeysResponse:
+        tenant = context.tenant.get()
+        query = (tenant, "keys")
+        before = paging.after_number(request.page_token, *query)
+        size = request.page_size or _PAGE
+        found = await self._database.run(store_access.page, tenant, before, size + 1)
+        page = found[:size]
+        token = paging.encode(str(page[-1][0]), *query) if len(found) > size else ""
+        return pb.ListApiKeysResponse(keys=[key for _, key in page], next_page_token=token)
+
+    async def RevokeApiKey(
+        self, request: pb.RevokeApiKeyRequest, _context: Any
+    ) -> pb.RevokeApiKeyResponse:
+        key = await self._database.run(
+            store_access.revoke, context.tenant.get(), request.key_id, _maker()
+        )
+        if key is None:
+            raise WinnowError(
+                "API_KEY_NOT_FOUND",
+                "no API key of this tenant has this id",
+                # What is no id may be a key, pasted by mistake.
+                key_id=request.key_id if api_keys.KEY_ID.fullmatch(request.key_id) else "",
+            )
+        self._access.forget(request.key_id)
+        self._outbox.ring()
+        return pb.RevokeApiKeyResponse(key=key)
+
+    async def GetCaller(self, _request: pb.GetCallerRequest, _context: Any) -> pb.GetCallerResponse:
+        caller = context.caller.get()
+        return pb.GetCallerResponse(
+            tenant_id=context.tenant.get(),
+            key_id=caller.key_id,
+            name=caller.name,
+            roles=sorted(caller.roles),
+        )
+
+
+def _maker() -> str:
+    """Who makes or ends a key: another key, or whoever is at the machine."""
+    return context.caller.get().key_id or store_access.OPERATOR
+
+
+def _invalid(field: str, words: str) -> WinnowError:
+    return WinnowError("INVALID_ARGUMENT", f"{field}: {words}", field=field, rule=words)
