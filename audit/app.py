@@ -37,13 +37,16 @@ def build(settings: AuditSettings) -> Service:
     from winnow.audit.v1 import audit_service_pb2 as pb
     from winnow.audit.v1 import audit_service_pb2_grpc as rpc
 
-    database = Database(settings.database_url.get_secret_value(), connections=4)
+    url = settings.database_url.get_secret_value()
+    database = Database(url, 2, role="winnow_audit", one_tenant=True)
+    log = Database(url, 2, role="winnow_ledger")
     key = Ed25519PrivateKey.from_private_bytes(settings.audit_signing_key.get_secret_value())
-    ledger = Ledger(database, key, settings.audit_checkpoint_dir)
-    servicer = AuditService(database, ledger, key.public_key())
+    ledger = Ledger(log, key, settings.audit_checkpoint_dir)
+    servicer = AuditService(database, log, ledger, key.public_key())
 
     async def close() -> None:
         await ledger.close()
+        await log.close()
         await database.close()
 
     return Service(

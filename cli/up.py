@@ -31,6 +31,7 @@ from cli.serve import bind
 from runtime import crash
 from runtime.channels import dial
 from runtime.config import Key, Settings
+from runtime.errors import WinnowError
 from runtime.log import get_logger
 from runtime.server import healthy
 
@@ -71,6 +72,8 @@ def migrate(url: str) -> str:
 
     try:
         return migrations.upgrade(url)
+    except WinnowError as error:
+        raise UpError(error.message) from None
     except (sqlalchemy.exc.ArgumentError, ValueError):
         raise UpError(
             "WINNOW_DATABASE_URL is not a database URL (postgresql://user:password@host/name)"
