@@ -227,7 +227,8 @@ async def test_a_cut_upload_leaves_nothing(house, database) -> None:
     orphans = await database.run(
         lambda connection: connection.execute(
             text(
-                "SELECT count(*) FROM orchestrator.raw_chunks AS c WHERE NOT EXISTS"
+                "SELECT count(*) FROM orchestrator.raw_chunks AS c"
+                " WHERE tenant_id = 'default' AND NOT EXISTS"
                 " (SELECT FROM orchestrator.reports AS r WHERE r.report_id = c.report_id)"
             )
         ).scalar()
