@@ -40,13 +40,16 @@ def build(settings: AuditSettings) -> Service:
     from winnow.audit.v1 import audit_service_pb2_grpc as rpc
 
     required = settings.keys_needed(settings.audit_listen)
-    database = Database(settings.database_url.get_secret_value(), connections=4)
+    url = settings.database_url.get_secret_value()
+    database = Database(url, 2, role="winnow_audit", one_tenant=True)
+    log = Database(url, 2, role="winnow_ledger")
     key = Ed25519PrivateKey.from_private_bytes(settings.audit_signing_key.get_secret_value())
-    ledger = Ledger(database, key, settings.audit_checkpoint_dir)
-    servicer = AuditService(database, ledger, key.public_key())
+    ledger = Ledger(log, key, settings.audit_checkpoint_dir)
+    servicer = AuditService(database, log, ledger, key.public_key())
 
     async def close() -> None:
         await ledger.close()
+        await log.close()
         await database.close()
 
     return Service(
@@ -57,5 +60,5 @@ def build(settings: AuditSettings) -> Service:
         background=(ledger.run,),
         close=close,
         # The orchestrator writes down when a key was used: this service reads the table only.
-        access=Access(database, required=required, notes_use=False),
+        access=Access(log, required=required, notes_use=False),
     )

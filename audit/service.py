@@ -30,13 +30,17 @@ class AuditService(rpc.AuditServiceServicer):
     """The gRPC face of the audit log.
 
     Args:
-        database: where the log is kept.
+        database: where the log is kept, as the caller's tenant sees it.
+        whole: the same, as it is: a proof takes hashes of all tenants' events.
         ledger: appends to it.
         key: verifies its checkpoints.
     """
 
-    def __init__(self, database: Database, ledger: Ledger, key: Ed25519PublicKey) -> None:
+    def __init__(
+        self, database: Database, whole: Database, ledger: Ledger, key: Ed25519PublicKey
+    ) -> None:
         self._database = database
+        self._whole = whole
         self._ledger = ledger
         self._key = key
 
@@ -79,9 +83,9 @@ class AuditService(rpc.AuditServiceServicer):
         self, request: pb.GetInclusionProofRequest, _context: Any
     ) -> pb.GetInclusionProofResponse:
         event_id, tenant = uuid.UUID(request.event_id), context.tenant.get()
+        index = await self._database.run(store.index_of, event_id, tenant)
 
         def prove(connection: Connection) -> pb.GetInclusionProofResponse:
-            index = store.index_of(connection, event_id, tenant)
             size = store.size_of(connection, request.tree_size)
             if index >= size:
                 raise WinnowError(
@@ -97,7 +101,7 @@ class AuditService(rpc.AuditServiceServicer):
                 root_hash=root_hash,
             )
 
-        return await self._database.run(prove)
+        return await self._whole.run(prove)
 
     async def GetConsistencyProof(
         self, request: pb.GetConsistencyProofRequest, _context: Any
@@ -116,7 +120,7 @@ class AuditService(rpc.AuditServiceServicer):
                 second_root=second_root,
             )
 
-        return await self._database.run(prove)
+        return await self._whole.run(prove)
 
     async def WatchEvents(
         self, request: pb.WatchEventsRequest, _context: Any

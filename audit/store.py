@@ -21,7 +21,7 @@ from audit.notes import Checkpoint
 from audit.tables import events
 from runtime import crash
 from runtime.clock import now
-from runtime.database import copy_rows
+from runtime.database import BulkInsert
 from runtime.errors import WinnowError
 from winnow.audit.v1.audit_event_pb2 import AuditEvent
 
@@ -35,11 +35,19 @@ _STATE = text(
     " AS c ON true"
 )
 _KNOWN = text("SELECT event_id, sequence, leaf FROM audit.events WHERE event_id = ANY(:ids)")
-_COPY = (
-    "COPY audit.events (sequence, event_id, tenant_id, subject, event_type, recorded_at, leaf,"
-    " leaf_hash) FROM STDIN (FORMAT BINARY)"
+_EVENTS = BulkInsert(
+    "audit.events",
+    {
+        "sequence": "int8",
+        "event_id": "uuid",
+        "tenant_id": "text",
+        "subject": "text",
+        "event_type": "text",
+        "recorded_at": "timestamptz",
+        "leaf": "bytea",
+        "leaf_hash": "bytea",
+    },
 )
-_TYPES = ["int8", "uuid", "text", "text", "text", "timestamptz", "bytea", "bytea"]
 _SIGN = text(
     "WITH gone AS (DELETE FROM audit.checkpoints WHERE tree_size = :before)"
     " INSERT INTO audit.checkpoints (tree_size, root_hash, note, signed_at)"
@@ -148,7 +156,7 @@ def append(
             known[event_id] = first + len(rows)
             rows.append(_row(known[event_id], event_id, members, at))
     if rows:
-        copy_rows(connection, _COPY, _TYPES, rows)
+        _EVENTS.put(connection, rows)
         seen = _grown(connection, seen, [row[-1] for row in rows], key, at)
         crash.point("audit.appending")
     return [known[event_id] for event_id, _ in batch], seen

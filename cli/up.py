@@ -32,6 +32,7 @@ from cli.usage import ADMIN_KEY_FILE, SERVER_FILE
 from runtime import crash
 from runtime.channels import dial
 from runtime.config import GuardedSettings, Key
+from runtime.errors import WinnowError
 from runtime.log import get_logger
 from runtime.server import healthy
 from runtime.tls import Files
@@ -75,6 +76,8 @@ def migrate(url: str) -> str:
 
     try:
         return migrations.upgrade(url)
+    except WinnowError as error:
+        raise UpError(error.message) from None
     except (sqlalchemy.exc.ArgumentError, ValueError):
         raise UpError(
             "WINNOW_DATABASE_URL is not a database URL (postgresql://user:password@host/name)"

@@ -89,9 +89,12 @@ def build(settings: OrchestratorSettings) -> Service:
 
     required = settings.keys_needed(settings.orchestrator_listen)
     database_url = settings.database_url.get_secret_value()
-    database = Database(database_url, connections=8)
-    # Heartbeats must not queue behind bulk writes.
-    leases = Database(database_url, connections=2)
+    # What is done for one tenant: a caller's request, a report's run.
+    database = Database(database_url, 6, role="winnow_orchestrator", one_tenant=True)
+    # What is done for all of them.
+    background = Database(database_url, 2, role="winnow_background")
+    # Heartbeats must not queue behind sweeps.
+    leases = Database(database_url, 2, role="winnow_background")
     key = settings.sealing_key.get_secret_value()
     tls = Tls.of(settings)
     channels = {
@@ -109,15 +112,15 @@ def build(settings: OrchestratorSettings) -> Service:
         settings.event_transport,
         url.get_secret_value() if url else "",
         (activity.GROUP,),
-        database=database,
+        database=background,
         queue=queue,
         policy=Policy(idle_seconds=settings.lease_seconds),
     )
-    counting = Consumer(activity.GROUP, database, tables.inbox, activity.count)
+    counting = Consumer(activity.GROUP, background, tables.inbox, activity.count)
     audit = AuditServiceStub(channels["audit"])
-    outbox = Outbox(database, audit, transport)
+    outbox = Outbox(background, audit, transport)
     gate = AuditGate(audit if settings.audit_required else None)
-    watches = Watches(database)
+    watches = Watches(database, background)
     runner = Runner(
         database,
         queue,
@@ -132,11 +135,11 @@ def build(settings: OrchestratorSettings) -> Service:
         [
             runner.kind,
             Kind(SETTLE, transaction(database, queue, settle_due)),
-            *housekeeping.kinds(database, queue),
+            *housekeeping.kinds(background, queue),
         ],
         runner.ended,
     )
-    scheduler = Scheduler(database, tables.schedules, housekeeping.SCHEDULES, queue, worker.ring)
+    scheduler = Scheduler(background, tables.schedules, housekeeping.SCHEDULES, queue, worker.ring)
     intake = Intake(database, key, settings.max_report_bytes)
     reports = ReportService(
         database,
@@ -148,7 +151,8 @@ def build(settings: OrchestratorSettings) -> Service:
         IngestServiceStub(channels["ingestor"]),
         ModerateServiceStub(channels["moderator"]),
     )
-    access = Access(database, required=required)
+    # Whose a key is decides which tenant's a call is.
+    access = Access(background, required=required)
     credentials = CredentialService(database)
     decisions = DecisionService(database, outbox, queue)
 
@@ -177,6 +181,7 @@ def build(settings: OrchestratorSettings) -> Service:
         await transport.close()
         for channel in channels.values():
             await channel.close()
+        await background.close()
         await database.close()
 
     return Service(

@@ -1,6 +1,6 @@
 """The orchestrator's SQL on findings, rejections and verdicts.
 
-Written by COPY BINARY in batches, in the order findings before their verdicts,
+Written in batches, one statement each, in the order findings before their verdicts,
 so that what is stored always says where to go on.
 """
 
@@ -33,7 +33,7 @@ from orchestrator.standing import standing, standing_in
 from orchestrator.tables import findings, rejections, reports, verdicts
 from runtime import paging
 from runtime.clock import now
-from runtime.database import copy_rows
+from runtime.database import BulkInsert
 from winnow.finding.v1.finding_batch_pb2 import FindingBatch
 from winnow.finding.v1.finding_pb2 import Finding, FindingKind
 from winnow.finding.v1.verdict_pb2 import Risk, Verdict, VerdictBatch, VerdictSource
@@ -42,47 +42,43 @@ from winnow.report.v1.report_finding_pb2 import ReportFinding, ReportFindingDeta
 from winnow.report.v1.report_pb2 import RiskSummary
 from winnow.report.v1.report_progress_pb2 import ReportProgress
 
-_FINDINGS = (
-    "COPY orchestrator.findings (report_id, ordinal, tenant_id, kind, rule_id, path, line,"
-    " commit_id, validity, value_preview, value_fingerprint, message)"
-    " FROM STDIN (FORMAT BINARY)"
+_FINDINGS = BulkInsert(
+    "orchestrator.findings",
+    {
+        "report_id": "uuid",
+        "ordinal": "int8",
+        "tenant_id": "text",
+        "kind": "int2",
+        "rule_id": "text",
+        "path": "text",
+        "line": "int8",
+        "commit_id": "text",
+        "validity": "int2",
+        "value_preview": "text",
+        "value_fingerprint": "bytea",
+        "message": "bytea",
+    },
 )
-_FINDINGS_TYPES = [
-    "uuid",
-    "int8",
-    "text",
-    "int2",
-    "text",
-    "text",
-    "int8",
-    "text",
-    "int2",
-    "text",
-    "bytea",
-    "bytea",
-]
-_REJECTIONS = (
-    "COPY orchestrator.rejections (report_id, ordinal, tenant_id, message)"
-    " FROM STDIN (FORMAT BINARY)"
+_REJECTIONS = BulkInsert(
+    "orchestrator.rejections",
+    {"report_id": "uuid", "ordinal": "int8", "tenant_id": "text", "message": "bytea"},
 )
-_REJECTIONS_TYPES = ["uuid", "int8", "text", "bytea"]
-_VERDICTS = (
-    "COPY orchestrator.verdicts (report_id, ordinal, revision, tenant_id, risk, source,"
-    " confidence, reason, inputs, decided_at, message) FROM STDIN (FORMAT BINARY)"
+_VERDICTS = BulkInsert(
+    "orchestrator.verdicts",
+    {
+        "report_id": "uuid",
+        "ordinal": "int8",
+        "revision": "int2",
+        "tenant_id": "text",
+        "risk": "int2",
+        "source": "int2",
+        "confidence": "float8",
+        "reason": "text",
+        "inputs": "jsonb",
+        "decided_at": "timestamptz",
+        "message": "bytea",
+    },
 )
-_VERDICTS_TYPES = [
-    "uuid",
-    "int8",
-    "int2",
-    "text",
-    "int2",
-    "int2",
-    "float8",
-    "text",
-    "jsonb",
-    "timestamptz",
-    "bytea",
-]
 
 # How far back other scanners are looked for: reports of the tenant, findings of a value.
 _REPORTS_BACK = 1_000
@@ -109,11 +105,10 @@ def put(
 ) -> None:
     """Stores what arrived since the last call, in one transaction."""
     if batches:
-        rows = _finding_rows(report_id, tenant, batches)
-        copy_rows(connection, _FINDINGS, _FINDINGS_TYPES, rows)
+        _FINDINGS.put(connection, _finding_rows(report_id, tenant, batches))
     if rejected:
         refused = ((report_id, item.ordinal, tenant, item.SerializeToString()) for item in rejected)
-        copy_rows(connection, _REJECTIONS, _REJECTIONS_TYPES, refused)
+        _REJECTIONS.put(connection, refused)
     if judged:
         put_verdicts(connection, report_id, tenant, judged, {})
 
@@ -126,8 +121,7 @@ def put_verdicts(
     revisions: Mapping[int, int],
 ) -> None:
     """Stores verdicts of the cascade; `revisions` by ordinal, 0 where none is given."""
-    rows = _verdict_rows(report_id, tenant, judged, revisions)
-    copy_rows(connection, _VERDICTS, _VERDICTS_TYPES, rows)
+    _VERDICTS.put(connection, _verdict_rows(report_id, tenant, judged, revisions))
 
 
 def _finding_rows(

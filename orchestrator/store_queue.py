@@ -22,10 +22,10 @@ def health(connection: Connection, tenant: str) -> GetQueueHealthResponse:
     """All counts are of one moment but for what ships meanwhile.
 
     Args:
-        tenant: whose events are counted; the queue is everybody's.
+        tenant: whose jobs and events are counted; the schedules are everybody's.
     """
     answer = GetQueueHealthResponse(
-        kinds=_depths(connection),
+        kinds=_depths(connection, tenant),
         schedules=_schedules(connection),
         events_of_a_day=_events_of_a_day(connection, tenant),
     )
@@ -34,7 +34,7 @@ def health(connection: Connection, tenant: str) -> GetQueueHealthResponse:
             func.count().filter(~outbox.c.audited).label("audit"),
             func.count().filter(~outbox.c.published).label("transport"),
             (func.now() - func.min(outbox.c.at)).label("age"),
-        )
+        ).where(outbox.c.tenant_id == tenant)
     ).one()
     answer.outbox_audit = waiting.audit
     answer.outbox_transport = waiting.transport
@@ -42,7 +42,7 @@ def health(connection: Connection, tenant: str) -> GetQueueHealthResponse:
     return answer
 
 
-def _depths(connection: Connection) -> list[QueueDepth]:
+def _depths(connection: Connection, tenant: str) -> list[QueueDepth]:
     state, now = jobs.c.state, func.now()
     # One whose lease is over waits for a worker too.
     waiting = (state != DEAD) & (jobs.c.due_at <= now)
@@ -60,6 +60,7 @@ def _depths(connection: Connection) -> list[QueueDepth]:
             func.count().filter(state == DEAD).label("dead"),
             (now - func.min(since).filter(waiting | failing)).label("age"),
         )
+        .where(jobs.c.tenant_id == tenant)
         .group_by(jobs.c.kind)
         .order_by(jobs.c.kind)
     )

@@ -25,11 +25,13 @@ class Watches:
     """Reports that are watched: one query a tick for all of them.
 
     Args:
-        database: where their events are.
+        database: where their events are, as their tenant sees them.
+        background: the same of all tenants: who may watch has been looked up by then.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, background: Database) -> None:
         self._database = database
+        self._background = background
         self._poll = Poll(self._read, _is_final)
         self._feeds = Feeds(self._poll.items)
 
@@ -60,7 +62,7 @@ class Watches:
     async def _read(
         self, after: Mapping[uuid.UUID, int], limit: int
     ) -> dict[uuid.UUID, list[WatchReportResponse]]:
-        return await self._database.run(_page, after, limit)
+        return await self._background.run(_page, after, limit)
 
 
 def _page(

@@ -52,6 +52,7 @@ async def house(database_url: str) -> AsyncIterator[House]:
             **addresses,
         )
         address, channel = await stack.enter_async_context(serving(orchestrator.app.build(given)))
+        addresses["orchestrator_address"] = address
         yield House(
             ReportServiceStub(channel),
             CredentialServiceStub(channel),
@@ -81,16 +82,16 @@ class Asker:
     def __init__(self, house: House) -> None:
         self.tenant = f"t{uuid.uuid4().hex[:12]}"
         self._reports = house.reports
-        self._metadata = (("x-winnow-tenant", self.tenant),)
+        self.metadata = (("x-winnow-tenant", self.tenant),)
         for stub in (house.reports, house.credentials, house.decisions, house.audit):
             for name, method in vars(stub).items():
                 setattr(self, name, self._bound(method))
 
     def _bound(self, method: Any) -> Any:
-        return lambda request, metadata=self._metadata: method(request, metadata=metadata)
+        return lambda request, metadata=self.metadata: method(request, metadata=metadata)
 
     async def submit(self, report: bytes, **more: Any) -> Report:
-        call = self._reports.SubmitReport(upload(report, **more), metadata=self._metadata)
+        call = self._reports.SubmitReport(upload(report, **more), metadata=self.metadata)
         return (await call).report
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -18,6 +19,14 @@ from runtime.jobs import Queue
 from runtime.worker import Worker
 
 HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+async def background(database_url: str) -> AsyncIterator[Database]:
+    """A pool as the orchestrator sweeps with."""
+    pool = Database(database_url, 2, role="winnow_background")
+    yield pool
+    await pool.close()
 
 
 def test_every_schedule_has_its_kind_and_every_kind_its_schedule(database: Database) -> None:
@@ -61,7 +70,9 @@ def rows(tenant: str) -> dict[str, tuple[Table, dict[str, Any], dict[str, Any]]]
 
 
 @pytest.mark.parametrize("name", list(rows("")))
-async def test_a_sweep_takes_what_is_old_and_leaves_the_rest(database: Database, name: str) -> None:
+async def test_a_sweep_takes_what_is_old_and_leaves_the_rest(
+    database: Database, background: Database, name: str
+) -> None:
     tenant = f"t{uuid.uuid4().hex[:12]}"
     table, old, young = rows(tenant)[name]
     owner = table.c.consumer if table is inbox else table.c.tenant_id
@@ -80,7 +91,7 @@ async def test_a_sweep_takes_what_is_old_and_leaves_the_rest(database: Database,
         return len(connection.execute(select(jobs).where(jobs.c.key == tenant)).all())
 
     await database.run(put)
-    worker = Worker(database, queue, housekeeping.kinds(database, queue))
+    worker = Worker(background, queue, housekeeping.kinds(background, queue))
     running = asyncio.create_task(worker.run())
     async with asyncio.timeout(20):
         while await database.run(left):

@@ -231,7 +231,8 @@ async def test_a_cut_upload_leaves_nothing(house, database) -> None:
         await house.reports.SubmitReport(cut())
     assert from_rpc(caught.value, "orchestrator").reason == "UPLOAD_INCOMPLETE"
     count = text(
-        "SELECT count(*) FROM orchestrator.raw_chunks AS c WHERE NOT EXISTS"
+        "SELECT count(*) FROM orchestrator.raw_chunks AS c"
+        " WHERE tenant_id = 'default' AND NOT EXISTS"
         " (SELECT FROM orchestrator.reports AS r WHERE r.report_id = c.report_id)"
     )
     # Uploads of other tests that were cut just before go on being cleared away.

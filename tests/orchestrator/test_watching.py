@@ -86,7 +86,7 @@ class OnlyWatched(service.ReportService):
     """An orchestrator that takes no reports and does no work: it tells of them."""
 
     def __init__(self, database: Database) -> None:
-        self._watches = Watches(database)
+        self._watches = Watches(database, database)
 
 
 def only_watched(database: Database) -> Service:
@@ -171,7 +171,7 @@ async def test_who_may_not_watch_is_told_why(house: House, alone: Asker) -> None
 
 
 async def test_a_report_from_before_there_were_events_has_one(database: Database) -> None:
-    watches = Watches(database)
+    watches = Watches(database, database)
     for status, kind in ((states.DONE, events.REPORT_DONE), (states.ERROR, events.REPORT_FAILED)):
         report_id = await a_report(database, status)
         async with aclosing(watches.watch(report_id, TENANT, 0)) as batches:
@@ -185,7 +185,7 @@ async def test_a_report_from_before_there_were_events_has_one(database: Database
 
 
 async def test_a_report_that_gets_another_chance_goes_on(database: Database) -> None:
-    watches = Watches(database)
+    watches = Watches(database, database)
     report_id = await a_report(database)
     await happened(database, report_id, events.REPORT_CREATED)
     await happened(database, report_id, events.REPORT_FAILED, reason="INTERNAL")
@@ -202,7 +202,7 @@ async def test_a_report_that_gets_another_chance_goes_on(database: Database) -> 
 async def test_a_tick_costs_one_query_however_many_watch(
     database: Database, asked: list[dict[uuid.UUID, int]], readers: int
 ) -> None:
-    watches = Watches(database)
+    watches = Watches(database, database)
     reports = [await a_report(database) for _ in range(3)]
     for report_id in reports:
         await happened(database, report_id, events.REPORT_CREATED)
@@ -234,7 +234,7 @@ async def _follow(watches: Watches, report_id: uuid.UUID) -> list[int]:
 async def test_what_is_committed_here_is_told_at_once(
     database: Database, asked: list[dict[uuid.UUID, int]]
 ) -> None:
-    watches = Watches(database)
+    watches = Watches(database, database)
     watches._poll._tick = 30.0
     report_id = await a_report(database)
     await happened(database, report_id, events.REPORT_CREATED)

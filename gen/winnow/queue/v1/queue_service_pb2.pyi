@@ -127,7 +127,7 @@ Global___ScheduleState: _TypeAlias = ScheduleState  # noqa: Y015
 
 @_typing.final
 class GetQueueHealthResponse(_message.Message):
-    """Response of GetQueueHealth."""
+    """Response of GetQueueHealth: jobs and events of the caller's tenant."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
