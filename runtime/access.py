@@ -194,9 +194,7 @@ class Access:
             return
         known = await self._look_up(key)
         if not rule.roles:
-            raise WinnowError(
-                "PERMISSION_DENIED", "services call this, and no key allows it", peer="service"
-            )
+            raise WinnowError("PERMISSION_DENIED", "services call this, and no key allows it")
         if not rule.roles & known.caller.roles:
             names = [Role.Name(role)[len("ROLE_") :].lower() for role in sorted(rule.roles)]
             raise WinnowError(

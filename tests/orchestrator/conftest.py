@@ -15,6 +15,7 @@ import ingestor.app
 import moderator.app
 import orchestrator.app
 from tests.harness import serving, settings
+from winnow.access.v1.access_service_pb2_grpc import AccessServiceStub
 from winnow.audit.v1.audit_service_pb2_grpc import AuditServiceStub
 from winnow.report.v1 import report_service_pb2 as pb
 from winnow.report.v1.credential_service_pb2_grpc import CredentialServiceStub
@@ -83,7 +84,8 @@ class Asker:
         self.tenant = f"t{uuid.uuid4().hex[:12]}"
         self._reports = house.reports
         self.metadata = (("x-winnow-tenant", self.tenant),)
-        for stub in (house.reports, house.credentials, house.decisions, house.audit):
+        keys = AccessServiceStub(house.channel)
+        for stub in (house.reports, house.credentials, house.decisions, house.audit, keys):
             for name, method in vars(stub).items():
                 setattr(self, name, self._bound(method))
 

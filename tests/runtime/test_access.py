@@ -152,7 +152,7 @@ async def test_without_a_key_only_peers_call_where_keys_are_needed(keys: Keys) -
     assert context.caller.get() == context.LOCAL
     _, secret = await keys.make(*EVERY)
     error = await keys.refusal(APPEND, sent(secret))
-    assert (error.reason, error.metadata) == ("PERMISSION_DENIED", {"peer": "service"})
+    assert (error.reason, error.metadata) == ("PERMISSION_DENIED", {})
 
 
 async def test_where_no_key_is_needed_one_that_is_shown_is_checked(database: Database) -> None:

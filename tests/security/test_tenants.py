@@ -30,6 +30,8 @@ from tests.ingestor.reading_reports import dump, gitleaks, trufflehog
 from tests.orchestrator.conftest import Asker, House, upload
 from tests.orchestrator.conftest import house as house
 from tests.security.test_rpc_fuzz import methods_of, ours
+from winnow.access.v1.access_service_pb2 import CreateApiKeyRequest
+from winnow.access.v1.api_key_pb2 import Role
 from winnow.audit.v1.audit_service_pb2 import ListEventsRequest
 from winnow.finding.v1.verdict_pb2 import VerdictSource
 from winnow.report.v1 import decision_service_pb2 as decisions
@@ -70,6 +72,10 @@ RPCS: dict[str, dict[str, Any]] = {
     "AuditService.GetCheckpoint": {},
     "AuditService.GetInclusionProof": {"event_id": "{event_id}"},
     "AuditService.GetConsistencyProof": {"first": 1},
+    "AccessService.CreateApiKey": {"name": "another", "roles": [1]},
+    "AccessService.ListApiKeys": {},
+    "AccessService.RevokeApiKey": {"key_id": "{key_id}"},
+    "AccessService.GetCaller": {},
     "ReportService.ShredReport": {"report_id": "{report_id}"},
     "ReportService.DeleteReport": {"report_id": "{report_id}"},
 }
@@ -93,6 +99,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /reports/{report_id}/decisions": {"ruling": {"outcome": "false_positive"}},
     "POST /decisions/{decision_id}/withdraw": {},
     "POST /queue/jobs/{job_id}/retry": {},
+    "POST /keys": {"name": "another", "roles": ["read"]},
 }
 QUERIES = {
     "GET /audit/consistency": "?first=1",
@@ -125,6 +132,7 @@ class Things(NamedTuple):
     fingerprint: str
     event_id: str
     job_id: str
+    key_id: str
 
     def put_into(self, given: Any) -> Any:
         """The request with these in the places of their names."""
@@ -142,7 +150,9 @@ class Things(NamedTuple):
 
 def invented() -> Things:
     report_id, *ids = (str(uuid.uuid4()) for _ in range(4))
-    return Things(report_id, f"{report_id}.0", ids[0], uuid.uuid4().hex * 2, *ids[1:])
+    return Things(
+        report_id, f"{report_id}.0", ids[0], uuid.uuid4().hex * 2, *ids[1:], "nobodyskey22"
+    )
 
 
 class Owner(NamedTuple):
@@ -189,8 +199,14 @@ async def owner(house: House, database: Database) -> Owner:
         return put
 
     dead = await database.run(put)
+    keys = [
+        (
+            await alone.CreateApiKey(CreateApiKeyRequest(name=name, roles=[Role.ROLE_READ]))
+        ).key.key_id
+        for name in ("one", "other")
+    ]
     async with asyncio.timeout(20):
-        while len(log := (await alone.ListEvents(ListEventsRequest())).events) < 12:
+        while len(log := (await alone.ListEvents(ListEventsRequest())).events) < 14:
             await asyncio.sleep(0.05)
     things = Things(
         report.report_id,
@@ -199,8 +215,9 @@ async def owner(house: House, database: Database) -> Owner:
         found.finding.detail.value_fingerprint,
         log[0].event.event_id,
         dead[0],
+        keys[0],
     )
-    known = {alone.tenant, dead[1], made[1].decision.decision_id, *things}
+    known = {alone.tenant, dead[1], keys[1], made[1].decision.decision_id, *things}
     return Owner(alone.tenant, things, known | {item.event.event_id for item in log})
 
 
@@ -354,7 +371,7 @@ async def test_every_route_keeps_tenants_apart(house: House, owner: Owner) -> No
             app = build(settings(GatewaySettings, tenant=tenant, **house.addresses))
             await stack.enter_async_context(app.router.lifespan_context(app))
             clients[tenant] = await stack.enter_async_context(
-                httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://winnow")
+                httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost")
             )
         routes = [
             f"{method.upper()} {path}"
