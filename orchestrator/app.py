@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, SecretStr
 
-from runtime.config import Key, Settings
+from runtime.config import SealingSettings, Span
 
 if TYPE_CHECKING:
     import grpc
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from runtime.server import Service
 
 
-class OrchestratorSettings(Settings):
+class OrchestratorSettings(SealingSettings):
     """Settings of `winnow serve orchestrator`."""
 
     orchestrator_listen: str = Field(
@@ -24,7 +24,12 @@ class OrchestratorSettings(Settings):
     moderator_address: str = Field("127.0.0.1:50053", description="where the moderator is")
     audit_address: str = Field("127.0.0.1:50054", description="where the audit service is")
     database_url: SecretStr = Field(description="PostgreSQL, postgresql://user:password@host/name")
-    sealing_key: Key = Field(description="seals raw reports and findings' evidence")
+    raw_ttl: Span = Field(
+        None, description="how long after their end reports stay readable (30d); unset: for ever"
+    )
+    report_ttl: Span = Field(
+        None, description="how long after their end reports are kept (52w); unset: for ever"
+    )
     max_report_bytes: int = Field(2 << 30, ge=1, description="largest report accepted, in bytes")
     lease_seconds: float = Field(
         10.0, ge=1, description="seconds after which work of a silent orchestrator is taken over"
@@ -50,12 +55,17 @@ def build(settings: OrchestratorSettings) -> Service:
     from orchestrator.gate import AuditGate
     from orchestrator.intake import Intake
     from orchestrator.outbox import Outbox
+    from orchestrator.raw import RawReports
+    from orchestrator.rejudge import Rejudger
     from orchestrator.relay import Legs
+    from orchestrator.retention import Retention
     from orchestrator.run import RUN, Runner
+    from orchestrator.sealing import Rewrapping
     from orchestrator.service import ReportService
     from orchestrator.service_credentials import CredentialService
     from orchestrator.service_decisions import SETTLE, DecisionService, settle_due
     from orchestrator.service_queue import QueueService
+    from orchestrator.service_sealing import SealService
     from orchestrator.submitting import Submissions
     from orchestrator.watching import Watches
     from runtime import transport as transports
@@ -63,6 +73,7 @@ def build(settings: OrchestratorSettings) -> Service:
     from runtime.consumers import Consumer
     from runtime.database import Database
     from runtime.jobs import Queue
+    from runtime.keyring import Keyring
     from runtime.schedules import Scheduler
     from runtime.server import Service
     from runtime.transport.delivery import Policy
@@ -81,12 +92,14 @@ def build(settings: OrchestratorSettings) -> Service:
     from winnow.report.v1 import credential_service_pb2_grpc as credential_rpc
     from winnow.report.v1 import decision_service_pb2_grpc as decision_rpc
     from winnow.report.v1 import report_service_pb2_grpc as report_rpc
+    from winnow.seal.v1 import seal_service_pb2
+    from winnow.seal.v1 import seal_service_pb2_grpc as seal_rpc
 
     database_url = settings.database_url.get_secret_value()
     database = Database(database_url, connections=8)
     # Heartbeats must not queue behind bulk writes.
     leases = Database(database_url, connections=2)
-    key = settings.sealing_key.get_secret_value()
+    keyring = Keyring.of(settings)
     channels = {
         name: dial(address)
         for name, address in (
@@ -115,9 +128,17 @@ def build(settings: OrchestratorSettings) -> Service:
         database,
         queue,
         Legs(channels["ingestor"], channels["moderator"]),
-        key,
+        keyring,
         outbox,
         watches.ring,
+    )
+    retention = Retention(
+        database,
+        queue,
+        outbox,
+        lambda: worker.ring(),
+        settings.raw_ttl,
+        settings.report_ttl,
     )
     worker = Worker(
         leases,
@@ -125,12 +146,14 @@ def build(settings: OrchestratorSettings) -> Service:
         [
             runner.kind,
             Kind(SETTLE, transaction(database, queue, settle_due)),
+            Rewrapping(database, queue, keyring, outbox).kind,
+            *retention.kinds,
             *housekeeping.kinds(database, queue),
         ],
         runner.ended,
     )
     scheduler = Scheduler(database, tables.schedules, housekeeping.SCHEDULES, queue, worker.ring)
-    intake = Intake(database, key, settings.max_report_bytes)
+    intake = Intake(database, keyring, settings.max_report_bytes)
     reports = ReportService(
         database,
         Submissions(database, intake, runner, worker, outbox, watches, gate),
@@ -138,9 +161,12 @@ def build(settings: OrchestratorSettings) -> Service:
         worker,
         outbox,
         watches,
+        Rejudger(database, keyring, ModerateServiceStub(channels["moderator"])),
+        RawReports(database, keyring, outbox),
+        retention,
         IngestServiceStub(channels["ingestor"]),
-        ModerateServiceStub(channels["moderator"]),
     )
+    seals = SealService(database, queue, keyring, worker.ring)
     credentials = CredentialService(database)
     decisions = DecisionService(database, outbox, queue)
 
@@ -157,6 +183,7 @@ def build(settings: OrchestratorSettings) -> Service:
         decision_rpc.add_DecisionServiceServicer_to_server(decisions, server)
         credential_rpc.add_CredentialServiceServicer_to_server(credentials, server)
         queue_rpc.add_QueueServiceServicer_to_server(queues, server)
+        seal_rpc.add_SealServiceServicer_to_server(seals, server)
 
     async def consume() -> None:
         await transport.consume(activity.GROUP, counting.handle)
@@ -176,6 +203,7 @@ def build(settings: OrchestratorSettings) -> Service:
             credential_service_pb2.DESCRIPTOR.services_by_name["CredentialService"],
             decision_service_pb2.DESCRIPTOR.services_by_name["DecisionService"],
             queue_service_pb2.DESCRIPTOR.services_by_name["QueueService"],
+            seal_service_pb2.DESCRIPTOR.services_by_name["SealService"],
         ),
         register,
         background=(outbox.run, worker.run, consume, scheduler.run),

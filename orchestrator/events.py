@@ -24,6 +24,10 @@ REPORT_FAILED = "REPORT_FAILED"
 REPORT_RETRIED = "REPORT_RETRIED"
 REPORT_VIEWED = "REPORT_VIEWED"
 REPORT_REMODERATED = "REPORT_REMODERATED"
+REPORT_RAW_READ = "REPORT_RAW_READ"
+REPORT_SHREDDED = "REPORT_SHREDDED"
+REPORT_DELETED = "REPORT_DELETED"
+SEALING_ROTATED = "SEALING_ROTATED"
 DECISION_MADE = "DECISION_MADE"
 DECISION_WITHDRAWN = "DECISION_WITHDRAWN"
 DECISION_EXPIRED = "DECISION_EXPIRED"
@@ -38,6 +42,7 @@ _REPEATED = frozenset(
         REPORT_FAILED,
         REPORT_VIEWED,
         REPORT_REMODERATED,
+        REPORT_RAW_READ,
         DECISION_MADE,
         DECISION_WITHDRAWN,
         DECISION_EXPIRED,
@@ -52,26 +57,45 @@ def report_event(event_type: str, report_id: uuid.UUID, tenant: str, **payload: 
         event_type: one of the names above.
         payload: ids, counts, and objects of them.
     """
-    event_id = uuid7()
+    event = _event(event_type, f"reports/{report_id}", tenant)
+    if event_type not in _REPEATED:
+        event.idempotency_key = f"{report_id}/{event_type}"
+    event.payload.update({"report_id": str(report_id), **payload})
+    return event
+
+
+def house_event(event_type: str, subject: str, tenant: str, **payload: Any) -> Envelope:
+    """An envelope about the house itself.
+
+    Args:
+        subject: what of it.
+        payload: ids, counts, and lists of them.
+    """
+    event = _event(event_type, subject, tenant)
+    event.payload.update(payload)
+    return event
+
+
+def _event(event_type: str, subject: str, tenant: str) -> Envelope:
+    event_id = str(uuid7())
     event = Envelope(
-        event_id=str(event_id),
+        event_id=event_id,
         event_type=event_type,
         tenant_id=tenant,
         request_id=context.request_id.get(),
-        subject=f"reports/{report_id}",
+        subject=subject,
         severity=(
             EventSeverity.EVENT_SEVERITY_ERROR
             if event_type == REPORT_FAILED
             else EventSeverity.EVENT_SEVERITY_INFO
         ),
         schema=f"{event_type.lower().replace('_', '.', 1)}/1",
-        idempotency_key=(str(event_id) if event_type in _REPEATED else f"{report_id}/{event_type}"),
+        idempotency_key=event_id,
         service=_SERVICE.get(event_type, "orchestrator"),
     )
     event.occurred_at.GetCurrentTime()
     # Microseconds: what PostgreSQL keeps, so that nothing changes on the way.
     event.occurred_at.nanos -= event.occurred_at.nanos % 1000
-    event.payload.update({"report_id": str(report_id), **payload})
     return event
 
 
