@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from cli import auditing, commands, deciding, evaluate, judging, queue, reading, watching
+from cli import auditing, commands, deciding, evaluate, judging, queue, reading, sealing, watching
 from cli.usage import default_data_dir
 
 app = typer.Typer(
@@ -30,6 +30,10 @@ judging.register(app)
 evaluate.register(app)
 auditing.register(app)
 queue.register(app)
+sealing.register(app)
+keys = typer.Typer(no_args_is_help=True, help="Keys that seal what is secret.")
+sealing.add_commands(keys)
+app.add_typer(keys, name="keys")
 dev = typer.Typer(no_args_is_help=True, help="Tools for developing and trying out.")
 app.add_typer(dev, name="dev")
 

@@ -39,7 +39,17 @@ def build(settings: GatewaySettings) -> FastAPI:
     from gateway import docs, problems
     from gateway.backends import connect
     from gateway.middleware import Requests
-    from gateway.routes import audit, credentials, decisions, events, health, queue, reports, submit
+    from gateway.routes import (
+        audit,
+        credentials,
+        decisions,
+        events,
+        health,
+        queue,
+        reports,
+        sealing,
+        submit,
+    )
     from gateway.watching import Watches
 
     @asynccontextmanager
@@ -63,7 +73,7 @@ def build(settings: GatewaySettings) -> FastAPI:
     app.state.settings = settings
     # Set when the server stops: what is streamed for as long as it lasts ends then.
     app.state.draining = asyncio.Event()
-    for routes in (submit, reports, decisions, credentials, events, audit, queue, health):
+    for routes in (submit, reports, sealing, decisions, credentials, events, audit, queue, health):
         app.include_router(routes.router)
     app.add_middleware(Requests, tenant=settings.tenant)
     problems.install(app)

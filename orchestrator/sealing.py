@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from typing import Any
 
@@ -89,6 +90,8 @@ class Rewrapping:
         self.kind = Kind(REWRAP, self._run)
 
     async def _run(self, job: Job) -> None:
+        # Another process may have been asked, which knew of a new key before this one.
+        await asyncio.to_thread(self._keyring.refresh, 0)
         after: uuid.UUID | None = uuid.UUID(int=0)
         while after is not None:
             after = await self._database.run(self._adopt_some, job, after)

@@ -103,8 +103,7 @@ class ReportService(rpc.ReportServiceServicer):
         )
         query = (tenant, request.report_id, *filters)
         after = paging.after_number(request.page_token, *query)
-        if after < 0:
-            await self._database.run(store.get, report_id, tenant)
+        await self._database.run(store.get, report_id, tenant)
         found, last = await self._database.run(
             store_findings.page,
             report_id,

@@ -67,7 +67,7 @@ class SealService(rpc.SealServiceServicer):
         )
 
     def _rotate(self, connection: Connection) -> pb.RotateSealingResponse:
-        self._keyring.refresh()
+        self._keyring.refresh(0)
         check_held(connection, self._keyring)
         current = self._keyring.current
         counts = store_sealing.counts(connection)

@@ -22,6 +22,7 @@ from orchestrator.run import RUN
 from runtime.clock import uuid7
 from runtime.errors import WinnowError, from_rpc
 from runtime.jobs import MAX_FAILURES, Queue
+from runtime.keyring import Keyring, new_data_key
 from runtime.server import Service
 from tests.harness import SEALING_KEY, serving, settings
 from tests.orchestrator.conftest import upload
