@@ -18,6 +18,7 @@ from runtime.config import load
 from winnow.audit.v1 import audit_service_pb2
 from winnow.queue.v1 import queue_service_pb2
 from winnow.report.v1 import credential_service_pb2, decision_service_pb2, report_service_pb2
+from winnow.seal.v1 import seal_service_pb2
 
 ROOT = Path(__file__).resolve().parents[2]
 # What only the gateway itself can answer.
@@ -29,6 +30,7 @@ SERVICES = (
     credential_service_pb2.DESCRIPTOR.services_by_name["CredentialService"],
     decision_service_pb2.DESCRIPTOR.services_by_name["DecisionService"],
     queue_service_pb2.DESCRIPTOR.services_by_name["QueueService"],
+    seal_service_pb2.DESCRIPTOR.services_by_name["SealService"],
     audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"],
 )
 
