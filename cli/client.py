@@ -6,10 +6,13 @@ gateway's own translation.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -51,20 +54,25 @@ from winnow.report.v1.decision_service_pb2 import (
 )
 from winnow.report.v1.decision_service_pb2_grpc import DecisionServiceStub
 from winnow.report.v1.report_service_pb2 import (
+    DeleteReportRequest,
     DuplicateHandling,
     GetFindingRequest,
+    GetRawReportRequest,
     GetReportRequest,
     ListFindingsRequest,
     ListRejectedRequest,
     ListReportsRequest,
     RejudgeReportRequest,
     ReportDeclaration,
+    ShredReportRequest,
     SubmitReportEnd,
     SubmitReportHeader,
     SubmitReportRequest,
     WatchReportRequest,
 )
 from winnow.report.v1.report_service_pb2_grpc import ReportServiceStub
+from winnow.seal.v1.seal_service_pb2 import GetSealingRequest, RotateSealingRequest
+from winnow.seal.v1.seal_service_pb2_grpc import SealServiceStub
 
 Json = dict[str, Any]
 M = TypeVar("M", bound=Message)
@@ -219,6 +227,26 @@ class Client(Protocol):
 
     def whoami(self) -> Json:
         """Who the caller is taken for."""
+        ...
+
+    def raw(self, report_id: str) -> Iterator[bytes]:
+        """A report's bytes as they were submitted; whole, or a `ClientError` at the end."""
+        ...
+
+    def shred(self, report_id: str) -> Json:
+        """Makes a report's bytes and values unreadable for good; the report."""
+        ...
+
+    def delete(self, report_id: str) -> None:
+        """Removes a report."""
+        ...
+
+    def sealing(self) -> Json:
+        """The key-encryption keys, and for how many reports each is in use."""
+        ...
+
+    def rotate_sealing(self) -> Json:
+        """Has all data keys wrapped with the current key-encryption key."""
         ...
 
 
@@ -460,6 +488,32 @@ class RestClient:
     def whoami(self) -> Json:
         return self._get("/whoami")
 
+    def raw(self, report_id: str) -> Iterator[bytes]:
+        with (
+            self._reaching(),
+            self._http.stream("GET", f"{_path(report_id)}/raw") as answer,
+        ):
+            if answer.status_code != httpx.codes.OK:
+                answer.read()
+                self._checked(answer)
+            digest = answer.headers.get("repr-digest", "").partition(":")[2].rstrip(":")
+            yield from _whole(answer.iter_raw(), base64.b64decode(digest).hex())
+
+    def shred(self, report_id: str) -> Json:
+        return self._post(f"{_path(report_id)}/shred", {})
+
+    def delete(self, report_id: str) -> None:
+        with self._reaching():
+            answer = self._http.delete(_path(report_id))
+        if answer.status_code != httpx.codes.NO_CONTENT:
+            self._checked(answer)
+
+    def sealing(self) -> Json:
+        return self._get("/sealing")
+
+    def rotate_sealing(self) -> Json:
+        return self._post("/sealing/rotate", {})
+
     def _post(self, path: str, content: Json, patience: float = _TIMEOUT) -> Json:
         with self._reaching():
             answer = self._http.post(path, json=content, timeout=patience)
@@ -511,6 +565,16 @@ class RestClient:
             ) from None
 
 
+def _whole(chunks: Iterable[bytes], sha256: str) -> Iterator[bytes]:
+    """The chunks; at the end an error unless they have this digest."""
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+        yield chunk
+    if digest.hexdigest() != sha256:
+        raise ClientError("what arrived is not the whole report; try again", may_pass=True)
+
+
 def _path(report_id: str) -> str:
     return f"/reports/{quote(report_id, safe='')}"
 
@@ -554,6 +618,7 @@ class GrpcClient:
         self._credentials = CredentialServiceStub(channel)
         self._decisions = DecisionServiceStub(channel)
         self._queue = QueueServiceStub(channel)
+        self._sealing = SealServiceStub(channel)
         self._audit = AuditServiceStub(channel)
         self._keys = AccessServiceStub(channel)
         self._server = server
@@ -694,6 +759,27 @@ class GrpcClient:
 
     def whoami(self) -> Json:
         return self._one(self._keys.GetCaller, GetCallerRequest())
+
+    def raw(self, report_id: str) -> Iterator[bytes]:
+        with self._reaching():
+            parts = self._reports.GetRawReport(GetRawReportRequest(report_id=report_id))
+            first = next(parts)
+            rest = (part.chunk for part in parts)
+            yield from _whole(chain([first.chunk], rest), first.sha256)
+
+    def shred(self, report_id: str) -> Json:
+        request = ShredReportRequest(report_id=report_id)
+        answer: Json = self._one(self._reports.ShredReport, request)["report"]
+        return answer
+
+    def delete(self, report_id: str) -> None:
+        self._one(self._reports.DeleteReport, DeleteReportRequest(report_id=report_id))
+
+    def sealing(self) -> Json:
+        return self._one(self._sealing.GetSealing, GetSealingRequest())
+
+    def rotate_sealing(self) -> Json:
+        return self._one(self._sealing.RotateSealing, RotateSealingRequest())
 
     def _one(self, method: Callable[..., Any], request: Any, patience: float = _TIMEOUT) -> Json:
         with self._reaching():

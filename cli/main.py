@@ -22,6 +22,7 @@ from cli import (
     keys,
     queue,
     reading,
+    sealing,
     watching,
 )
 from cli.usage import default_data_dir
@@ -43,6 +44,7 @@ auditing.register(app)
 queue.register(app)
 certs.register(app)
 keys.register(app)
+sealing.register(app)
 dev = typer.Typer(no_args_is_help=True, help="Tools for developing and trying out.")
 app.add_typer(dev, name="dev")
 

@@ -59,6 +59,7 @@ def build(settings: GatewaySettings) -> FastAPI:
         keys,
         queue,
         reports,
+        sealing,
         submit,
     )
     from gateway.watching import Watches
@@ -94,7 +95,18 @@ def build(settings: GatewaySettings) -> FastAPI:
     app.state.settings = settings
     # Set when the server stops: what is streamed for as long as it lasts ends then.
     app.state.draining = asyncio.Event()
-    for routes in (submit, reports, decisions, credentials, events, audit, queue, keys, health):
+    for routes in (
+        submit,
+        reports,
+        sealing,
+        decisions,
+        credentials,
+        events,
+        audit,
+        queue,
+        keys,
+        health,
+    ):
         app.include_router(routes.router)
     app.add_middleware(Requests, tenant=settings.tenant, door=door)
     problems.install(app)

@@ -19,6 +19,7 @@ from winnow.queue.v1.queue_service_pb2_grpc import QueueServiceStub
 from winnow.report.v1.credential_service_pb2_grpc import CredentialServiceStub
 from winnow.report.v1.decision_service_pb2_grpc import DecisionServiceStub
 from winnow.report.v1.report_service_pb2_grpc import ReportServiceStub
+from winnow.seal.v1.seal_service_pb2_grpc import SealServiceStub
 
 if TYPE_CHECKING:
     # Known to the type stubs only.
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from winnow.report.v1.credential_service_pb2_grpc import CredentialServiceAsyncStub
     from winnow.report.v1.decision_service_pb2_grpc import DecisionServiceAsyncStub
     from winnow.report.v1.report_service_pb2_grpc import ReportServiceAsyncStub
+    from winnow.seal.v1.seal_service_pb2_grpc import SealServiceAsyncStub
 
 ORCHESTRATOR = "orchestrator"
 AUDIT = "audit service"
@@ -44,6 +46,7 @@ class Backends:
     decisions: DecisionServiceAsyncStub
     queue: QueueServiceAsyncStub
     keys: AccessServiceAsyncStub
+    sealing: SealServiceAsyncStub
     audit: AuditServiceAsyncStub
 
     async def close(self) -> None:
@@ -62,6 +65,7 @@ def connect(orchestrator_address: str, audit_address: str, tls: Tls | None) -> B
         DecisionServiceStub(orchestrator),
         QueueServiceStub(orchestrator),
         AccessServiceStub(orchestrator),
+        SealServiceStub(orchestrator),
         AuditServiceStub(audit_log),
     )
 

@@ -67,6 +67,12 @@ from winnow.report.v1.report_service_pb2 import (
     ListReportsResponse,
     RejudgeReportRequest,
     RejudgeReportResponse,
+    ShredReportRequest,
+)
+from winnow.seal.v1.seal_service_pb2 import (
+    GetSealingResponse,
+    RotateSealingRequest,
+    RotateSealingResponse,
 )
 
 ABOUT: dict[str, Any] = {
@@ -194,6 +200,8 @@ _ROOTS = (
     ListApiKeysResponse,
     RevokeApiKeyResponse,
     GetCallerResponse,
+    GetSealingResponse,
+    RotateSealingResponse,
     ListEventsResponse,
     GetCheckpointResponse,
     GetConsistencyProofResponse,
@@ -453,6 +461,66 @@ CANCEL_REPORT = _route(
     "Stop work on a report",
     {200: _content(reference("Report"), "The report as it stands")},
     {404: _NO_REPORT, 409: "The report has ended", **_BEHIND},
+)
+_DIGEST = {
+    "description": "SHA-256 of the report (RFC 9530).",
+    "schema": {"type": "string", "pattern": "^sha-256=:[A-Za-z0-9+/=]+:$"},
+}
+GET_RAW_REPORT = _route(
+    "A report's bytes as they were submitted, secrets among them; each time is an event",
+    {
+        200: {
+            "description": "The bytes, in order",
+            "headers": {
+                "Content-Disposition": {"description": "attachment", "schema": _TEXT},
+                "Repr-Digest": _DIGEST,
+                "Content-Digest": _DIGEST,
+            },
+            "content": {
+                "application/octet-stream": {"schema": {"type": "string", "format": "binary"}}
+            },
+        }
+    },
+    {
+        400: "A parameter is not valid",
+        404: _NO_REPORT,
+        410: "The report's data key was destroyed",
+        **_BEHIND,
+        503: "A service behind does not answer, or does not hold the key",
+    },
+)
+SHRED_REPORT = _route(
+    "Destroy a report's data key: its bytes and values are unreadable for good",
+    {200: _content(reference("Report"), "The report as it stands")},
+    {400: "A member is not valid", 404: _NO_REPORT, 409: "The report has not ended", **_BEHIND},
+    requestBody=_body(ShredReportRequest.DESCRIPTOR, "report_id", required=False),
+)
+DELETE_REPORT = _route(
+    "Remove a report with everything that belongs to it, but for its audit trail",
+    {204: {"description": "It is gone"}},
+    {
+        400: "A parameter is not valid",
+        404: _NO_REPORT,
+        409: "The report has not ended",
+        **_BEHIND,
+    },
+)
+GET_SEALING = _route(
+    "Which key-encryption keys are in use, and for how many reports",
+    {200: _content(reference("GetSealingResponse"), "The current one first")},
+    {400: "A parameter is not valid", **_BEHIND},
+    path=False,
+)
+ROTATE_SEALING = _route(
+    "Wrap every data key that is not under the current key-encryption key again",
+    {202: _content(reference("RotateSealingResponse"), "It goes on in the background")},
+    {
+        400: "A member is not valid",
+        **_BEHIND,
+        503: "A service behind does not answer, or does not hold a key that is in use",
+    },
+    path=False,
+    requestBody=_body(RotateSealingRequest.DESCRIPTOR, required=False),
 )
 LIST_EVENTS = _route(
     "A report's audit trail",

@@ -49,7 +49,7 @@ _SPACED_DATE = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:\.\d+)? ?([+
 
 
 class IngestKeys(NamedTuple):
-    """The keys of one installation, 32 bytes each."""
+    """What seals a report's evidence, and what keys an installation's fingerprints; 32 bytes each."""
 
     sealing: bytes
     fingerprint: bytes

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -19,6 +20,7 @@ from ingestor.parsing import IngestKeys, read_report
 from runtime import crash
 from runtime.errors import WinnowError
 from runtime.interceptors import validate
+from runtime.keyring import Keyring
 from winnow.ingest.v1 import ingest_service_pb2 as pb
 from winnow.ingest.v1 import ingest_service_pb2_grpc as rpc
 
@@ -31,12 +33,14 @@ class IngestService(rpc.IngestServiceServicer):
     """The gRPC face of the ingestor.
 
     Args:
-        keys: seal the evidence and key the fingerprints.
+        keyring: opens the data keys that seal the evidence.
+        fingerprint_key: keys the fingerprints, 32 bytes.
         threads: reports read at once.
     """
 
-    def __init__(self, keys: IngestKeys, threads: int = 4) -> None:
-        self._keys = keys
+    def __init__(self, keyring: Keyring, fingerprint_key: bytes, threads: int = 4) -> None:
+        self._keyring = keyring
+        self._fingerprint_key = fingerprint_key
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="parse")
 
     async def Ingest(
@@ -47,11 +51,14 @@ class IngestService(rpc.IngestServiceServicer):
             raise WinnowError(
                 "STREAM_PROTOCOL", "the first message must be the header", expected="header"
             )
-        validate(first.header)
+        header = first.header
+        validate(header)
+        data_key = self._keyring.open(uuid.UUID(header.report_id), header.data_key)
+        keys = IngestKeys(data_key, self._fingerprint_key)
         bridge = _Bridge(asyncio.get_running_loop())
         feeding = asyncio.create_task(bridge.feed(request_iterator))
         parsing = asyncio.get_running_loop().run_in_executor(
-            self._threads, bridge.parse, first.header, self._keys
+            self._threads, bridge.parse, header, keys
         )
         # Whoever leaves early does not wait for the thread: nobody else may ask.
         parsing.add_done_callback(lambda done: done.cancelled() or done.exception())

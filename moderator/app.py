@@ -6,20 +6,19 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, SecretStr
 
-from runtime.config import Key, Settings
+from runtime.config import SealingSettings
 
 if TYPE_CHECKING:
     from moderator.stages.llm import LanguageModel
     from runtime.server import Service
 
 
-class ModeratorSettings(Settings):
+class ModeratorSettings(SealingSettings):
     """Settings of `winnow serve moderator`."""
 
     moderator_listen: str = Field(
         "127.0.0.1:50053", description="address of the moderator, host:port or unix:/path"
     )
-    sealing_key: Key = Field(description="seals raw reports and findings' evidence")
     moderator_profile: Literal["strict", "balanced", "quiet"] = Field(
         "balanced", description="how readily findings are called dangerous"
     )
@@ -47,6 +46,7 @@ def build(settings: ModeratorSettings) -> Service:
     from moderator.pipeline import Pipeline
     from moderator.service import ModerateService
     from moderator.stages import stages
+    from runtime.keyring import Keyring
     from runtime.server import Service
     from runtime.tls import Tls
     from winnow.moderate.v1 import moderate_service_pb2 as pb
@@ -54,7 +54,7 @@ def build(settings: ModeratorSettings) -> Service:
 
     model = _language_model(settings)
     pipeline = Pipeline(stages(settings.moderator_profile))
-    servicer = ModerateService(pipeline, settings.sealing_key.get_secret_value(), model)
+    servicer = ModerateService(pipeline, Keyring.of(settings), model)
     return Service(
         settings.moderator_listen,
         [pb.DESCRIPTOR.services_by_name["ModerateService"]],

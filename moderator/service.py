@@ -21,6 +21,7 @@ from moderator.pipeline import Doubt, Pipeline
 from runtime import context, crash
 from runtime.errors import WinnowError
 from runtime.interceptors import validate
+from runtime.keyring import Keyring
 from runtime.sealing import EVIDENCE, Sealer
 from winnow.finding.v1.finding_batch_pb2 import FindingBatch
 from winnow.finding.v1.verdict_pb2 import Risk, Verdict, VerdictBatch
@@ -42,15 +43,15 @@ class ModerateService(rpc.ModerateServiceServicer):
 
     Args:
         pipeline: the cascade of stages.
-        sealing_key: opens evidence, 32 bytes.
+        keyring: opens the data keys of evidence.
         model: the language model to ask last, if there is one.
     """
 
     def __init__(
-        self, pipeline: Pipeline, sealing_key: bytes, model: LanguageModel | None = None
+        self, pipeline: Pipeline, keyring: Keyring, model: LanguageModel | None = None
     ) -> None:
         self._pipeline = pipeline
-        self._key = sealing_key
+        self._keyring = keyring
         self._model = model
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="judge")
 
@@ -96,7 +97,8 @@ class ModerateService(rpc.ModerateServiceServicer):
         recorded: Mapping[int, Verdict] = _NOTHING,
     ) -> AsyncGenerator[VerdictBatch, None]:
         """Verdicts on every finding, in the order in which they are ready."""
-        sealer = Sealer(self._key, uuid.UUID(header.report_id), EVIDENCE)
+        report_id = uuid.UUID(header.report_id)
+        sealer = Sealer(self._keyring.open(report_id, header.data_key), report_id, EVIDENCE)
         if self._model is None or header.offline:
             judge = self._pipeline.judge
             async for batch in batches:

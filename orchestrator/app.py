@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, SecretStr
 
-from runtime.config import GuardedSettings, Key
+from runtime.config import GuardedSettings, SealingSettings, Span
 
 if TYPE_CHECKING:
     import grpc
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from runtime.server import Service
 
 
-class OrchestratorSettings(GuardedSettings):
+class OrchestratorSettings(GuardedSettings, SealingSettings):
     """Settings of `winnow serve orchestrator`."""
 
     orchestrator_listen: str = Field(
@@ -24,7 +24,12 @@ class OrchestratorSettings(GuardedSettings):
     moderator_address: str = Field("127.0.0.1:50053", description="where the moderator is")
     audit_address: str = Field("127.0.0.1:50054", description="where the audit service is")
     database_url: SecretStr = Field(description="PostgreSQL, postgresql://user:password@host/name")
-    sealing_key: Key = Field(description="seals raw reports and findings' evidence")
+    raw_ttl: Span = Field(
+        None, description="how long after their end reports stay readable (30d); unset: for ever"
+    )
+    report_ttl: Span = Field(
+        None, description="how long after their end reports are kept (52w); unset: for ever"
+    )
     max_report_bytes: int = Field(2 << 30, ge=1, description="largest report accepted, in bytes")
     lease_seconds: float = Field(
         10.0, ge=1, description="seconds after which work of a silent orchestrator is taken over"
@@ -50,13 +55,18 @@ def build(settings: OrchestratorSettings) -> Service:
     from orchestrator.gate import AuditGate
     from orchestrator.intake import Intake
     from orchestrator.outbox import Outbox
+    from orchestrator.raw import RawReports
+    from orchestrator.rejudge import Rejudger
     from orchestrator.relay import Legs
+    from orchestrator.retention import Retention
     from orchestrator.run import RUN, Runner
+    from orchestrator.sealing import Rewrapping
     from orchestrator.service import ReportService
     from orchestrator.service_access import AccessService
     from orchestrator.service_credentials import CredentialService
     from orchestrator.service_decisions import SETTLE, DecisionService, settle_due
     from orchestrator.service_queue import QueueService
+    from orchestrator.service_sealing import SealService
     from orchestrator.submitting import Submissions
     from orchestrator.watching import Watches
     from runtime import transport as transports
@@ -65,6 +75,7 @@ def build(settings: OrchestratorSettings) -> Service:
     from runtime.consumers import Consumer
     from runtime.database import Database
     from runtime.jobs import Queue
+    from runtime.keyring import Keyring
     from runtime.schedules import Scheduler
     from runtime.server import Service
     from runtime.tls import Tls
@@ -86,6 +97,8 @@ def build(settings: OrchestratorSettings) -> Service:
     from winnow.report.v1 import credential_service_pb2_grpc as credential_rpc
     from winnow.report.v1 import decision_service_pb2_grpc as decision_rpc
     from winnow.report.v1 import report_service_pb2_grpc as report_rpc
+    from winnow.seal.v1 import seal_service_pb2
+    from winnow.seal.v1 import seal_service_pb2_grpc as seal_rpc
 
     required = settings.keys_needed(settings.orchestrator_listen)
     database_url = settings.database_url.get_secret_value()
@@ -95,7 +108,7 @@ def build(settings: OrchestratorSettings) -> Service:
     background = Database(database_url, 2, role="winnow_background")
     # Heartbeats must not queue behind sweeps.
     leases = Database(database_url, 2, role="winnow_background")
-    key = settings.sealing_key.get_secret_value()
+    keyring = Keyring.of(settings)
     tls = Tls.of(settings)
     channels = {
         name: dial(address, tls)
@@ -125,9 +138,18 @@ def build(settings: OrchestratorSettings) -> Service:
         database,
         queue,
         Legs(channels["ingestor"], channels["moderator"]),
-        key,
+        keyring,
         outbox,
         watches.ring,
+    )
+    retention = Retention(
+        database,
+        background,
+        queue,
+        outbox,
+        lambda: worker.ring(),
+        settings.raw_ttl,
+        settings.report_ttl,
     )
     worker = Worker(
         leases,
@@ -135,12 +157,14 @@ def build(settings: OrchestratorSettings) -> Service:
         [
             runner.kind,
             Kind(SETTLE, transaction(database, queue, settle_due)),
+            Rewrapping(background, queue, keyring, outbox).kind,
+            *retention.kinds,
             *housekeeping.kinds(background, queue),
         ],
         runner.ended,
     )
     scheduler = Scheduler(background, tables.schedules, housekeeping.SCHEDULES, queue, worker.ring)
-    intake = Intake(database, key, settings.max_report_bytes)
+    intake = Intake(database, keyring, settings.max_report_bytes)
     reports = ReportService(
         database,
         Submissions(database, intake, runner, worker, outbox, watches, gate),
@@ -148,11 +172,14 @@ def build(settings: OrchestratorSettings) -> Service:
         worker,
         outbox,
         watches,
+        Rejudger(database, keyring, ModerateServiceStub(channels["moderator"])),
+        RawReports(database, keyring, outbox),
+        retention,
         IngestServiceStub(channels["ingestor"]),
-        ModerateServiceStub(channels["moderator"]),
     )
     # Whose a key is decides which tenant's a call is.
     access = Access(background, required=required)
+    seals = SealService(background, queue, keyring, worker.ring)
     credentials = CredentialService(database)
     decisions = DecisionService(database, outbox, queue)
 
@@ -171,6 +198,7 @@ def build(settings: OrchestratorSettings) -> Service:
         credential_rpc.add_CredentialServiceServicer_to_server(credentials, server)
         queue_rpc.add_QueueServiceServicer_to_server(queues, server)
         access_rpc.add_AccessServiceServicer_to_server(keys, server)
+        seal_rpc.add_SealServiceServicer_to_server(seals, server)
 
     async def consume() -> None:
         await transport.consume(activity.GROUP, counting.handle)
@@ -192,6 +220,7 @@ def build(settings: OrchestratorSettings) -> Service:
             decision_service_pb2.DESCRIPTOR.services_by_name["DecisionService"],
             queue_service_pb2.DESCRIPTOR.services_by_name["QueueService"],
             access_service_pb2.DESCRIPTOR.services_by_name["AccessService"],
+            seal_service_pb2.DESCRIPTOR.services_by_name["SealService"],
         ),
         register,
         tls=tls,

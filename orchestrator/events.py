@@ -25,6 +25,10 @@ REPORT_FAILED = "REPORT_FAILED"
 REPORT_RETRIED = "REPORT_RETRIED"
 REPORT_VIEWED = "REPORT_VIEWED"
 REPORT_REMODERATED = "REPORT_REMODERATED"
+REPORT_RAW_READ = "REPORT_RAW_READ"
+REPORT_SHREDDED = "REPORT_SHREDDED"
+REPORT_DELETED = "REPORT_DELETED"
+SEALING_ROTATED = "SEALING_ROTATED"
 DECISION_MADE = "DECISION_MADE"
 DECISION_WITHDRAWN = "DECISION_WITHDRAWN"
 DECISION_EXPIRED = "DECISION_EXPIRED"
@@ -41,6 +45,7 @@ _REPEATED = frozenset(
         REPORT_FAILED,
         REPORT_VIEWED,
         REPORT_REMODERATED,
+        REPORT_RAW_READ,
         DECISION_MADE,
         DECISION_WITHDRAWN,
         DECISION_EXPIRED,
@@ -55,9 +60,10 @@ def report_event(event_type: str, report_id: uuid.UUID, tenant: str, **payload: 
         event_type: one of the names above.
         payload: ids, counts, and objects of them.
     """
-    return _event(
-        event_type, "reports", str(report_id), tenant, report_id=str(report_id), **payload
-    )
+    event = _event(event_type, f"reports/{report_id}", tenant, report_id=str(report_id), **payload)
+    if event_type not in _REPEATED:
+        event.idempotency_key = f"{report_id}/{event_type}"
+    return event
 
 
 def key_event(event_type: str, key_id: str, tenant: str, **payload: Any) -> Envelope:
@@ -67,24 +73,36 @@ def key_event(event_type: str, key_id: str, tenant: str, **payload: Any) -> Enve
         event_type: API_KEY_CREATED or API_KEY_REVOKED.
         payload: who did it, and what it allows.
     """
-    return _event(event_type, "keys", key_id, tenant, api_key_id=key_id, **payload)
+    event = _event(event_type, f"keys/{key_id}", tenant, api_key_id=key_id, **payload)
+    event.idempotency_key = f"{key_id}/{event_type}"
+    return event
 
 
-def _event(event_type: str, what: str, which: str, tenant: str, **payload: Any) -> Envelope:
-    event_id = uuid7()
+def house_event(event_type: str, subject: str, tenant: str, **payload: Any) -> Envelope:
+    """An envelope about the house itself.
+
+    Args:
+        subject: what of it.
+        payload: ids, counts, and lists of them.
+    """
+    return _event(event_type, subject, tenant, **payload)
+
+
+def _event(event_type: str, subject: str, tenant: str, **payload: Any) -> Envelope:
+    event_id = str(uuid7())
     event = Envelope(
-        event_id=str(event_id),
+        event_id=event_id,
         event_type=event_type,
         tenant_id=tenant,
         request_id=context.request_id.get(),
-        subject=f"{what}/{which}",
+        subject=subject,
         severity=(
             EventSeverity.EVENT_SEVERITY_ERROR
             if event_type == REPORT_FAILED
             else EventSeverity.EVENT_SEVERITY_INFO
         ),
         schema=f"{event_type.lower().replace('_', '.', 1)}/1",
-        idempotency_key=(str(event_id) if event_type in _REPEATED else f"{which}/{event_type}"),
+        idempotency_key=event_id,
         service=_SERVICE.get(event_type, "orchestrator"),
     )
     event.occurred_at.GetCurrentTime()

@@ -8,6 +8,7 @@ from datetime import timedelta
 from sqlalchemy import Connection
 
 from orchestrator import store, store_idempotency, store_queue
+from orchestrator.retention import RETENTION
 from orchestrator.service_decisions import settle_all
 from orchestrator.tables import activity, idempotency, inbox
 from runtime import consumers
@@ -49,11 +50,12 @@ SCHEDULES = (
     Schedule("inbox.sweep", "inbox.sweep", "27 3 * * *", catch_up=CatchUp.ONCE),
     Schedule("decisions.sweep", "decisions.sweep", "47 * * * *", catch_up=CatchUp.ONCE),
     Schedule("activity.sweep", "activity.sweep", "37 3 * * *", catch_up=CatchUp.ONCE),
+    Schedule(RETENTION, RETENTION, "*/15 * * * *", catch_up=CatchUp.ONCE),
 )
 
 
 def kinds(database: Database, queue: Queue) -> list[Kind]:
-    """The kinds of work that the schedules put."""
+    """The kinds of work that the schedules put, but for retention's own."""
     return [
         Kind(name, transaction(database, queue, _swept(sweep))) for name, sweep in _SWEEPS.items()
     ]

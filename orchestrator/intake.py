@@ -24,6 +24,7 @@ from runtime.clock import uuid7
 from runtime.database import Database
 from runtime.errors import WinnowError
 from runtime.interceptors import validate
+from runtime.keyring import Keyring, new_data_key
 from runtime.sealing import RAW_REPORT, Sealer
 from winnow.ingest.v1.ingest_service_pb2 import IngestHeader
 from winnow.report.v1.report_pb2 import Report
@@ -35,6 +36,7 @@ from winnow.report.v1.report_service_pb2 import (
     SubmitReportHeader,
     SubmitReportRequest,
 )
+from winnow.seal.v1.data_key_pb2 import DataKey
 
 CHUNK_BYTES = 1 << 20
 # Level 1: the fastest; a report is written once and rarely read.
@@ -47,12 +49,13 @@ class RawReport:
 
     Args:
         database: where the chunks are.
-        key: the sealing key, 32 bytes.
         report_id: whose bytes.
+        key: the report's data key, 32 bytes.
     """
 
-    def __init__(self, database: Database, key: bytes, report_id: uuid.UUID) -> None:
+    def __init__(self, database: Database, report_id: uuid.UUID, key: bytes) -> None:
         self._database = database
+        self._key = key
         self._sealer = Sealer(key, report_id, RAW_REPORT)
         self._report_id = report_id
         self._at_hand: bytes | None = None
@@ -61,6 +64,10 @@ class RawReport:
         """A chunk as it is stored."""
         packed = zstandard.ZstdCompressor(level=_LEVEL).compress(chunk)
         return seq, self._sealer.seal(packed, seq)
+
+    def wrapped(self, keyring: Keyring) -> DataKey:
+        """The data key as it may be stored and sent."""
+        return keyring.wrap(self._report_id, self._key)
 
     def keep(self, whole: bytes) -> None:
         """Holds a report of one chunk: reading it back would cost more than its memory."""
@@ -92,13 +99,13 @@ class Intake:
 
     Args:
         database: where reports go.
-        key: the sealing key, 32 bytes.
+        keyring: wraps their data keys.
         max_bytes: largest report accepted.
     """
 
-    def __init__(self, database: Database, key: bytes, max_bytes: int) -> None:
+    def __init__(self, database: Database, keyring: Keyring, max_bytes: int) -> None:
         self._database = database
-        self._key = key
+        self._keyring = keyring
         self._max_bytes = max_bytes
 
     async def receive(self, requests: AsyncIterator[SubmitReportRequest]) -> Upload:
@@ -115,8 +122,10 @@ class Intake:
             )
         _check(first.header)
         report_id = uuid7()
-        raw = RawReport(self._database, self._key, report_id)
-        upload = Upload(raw, self._database, report_id, self._max_bytes, first.header)
+        raw = RawReport(self._database, report_id, new_data_key())
+        upload = Upload(
+            raw, self._database, self._keyring, report_id, self._max_bytes, first.header
+        )
         complete = False
         try:
             async for request in requests:
@@ -180,11 +189,15 @@ class Upload:
         self,
         raw: RawReport,
         database: Database,
+        keyring: Keyring,
         report_id: uuid.UUID,
         max_bytes: int,
         header: SubmitReportHeader,
     ) -> None:
         self.raw = raw
+        # Wrapped at the upload's end, with the key that is current then.
+        self.data_key = DataKey()
+        self._keyring = keyring
         self.header = header
         self._database = database
         self._report_id = report_id
@@ -237,6 +250,7 @@ class Upload:
             )
         said = declaration.merge(self.header.declaration, end.declaration)
         self._said = declaration.clean(said)
+        self.data_key = self.raw.wrapped(self._keyring)
         if not self._stored:
             self.raw.keep(bytes(self._buffer))
 
@@ -247,6 +261,7 @@ class Upload:
             report_id=str(self._report_id),
             scanner_type=said.scanner_type,
             report_format=said.report_format,
+            data_key=self.data_key,
         )
 
     def create(self, connection: Connection) -> Report | None:
@@ -299,6 +314,7 @@ class Upload:
             self._size,
             [self.raw.seal(self._stored, last)] if last else [],
             created,
+            self.data_key,
             first,
         )
 

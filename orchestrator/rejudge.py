@@ -15,7 +15,15 @@ import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import Connection
 
-from orchestrator import events, states, store, store_decisions, store_outbox, store_rejudge
+from orchestrator import (
+    events,
+    sealing,
+    states,
+    store,
+    store_decisions,
+    store_outbox,
+    store_rejudge,
+)
 from orchestrator.service_decisions import settle
 from orchestrator.store_rejudge import Judged
 from runtime import crash
@@ -23,11 +31,13 @@ from runtime.channels import call
 from runtime.clock import now
 from runtime.database import Database
 from runtime.errors import WinnowError, from_rpc
+from runtime.keyring import Keyring
 from winnow.finding.v1.finding_batch_pb2 import FindingBatch
 from winnow.finding.v1.verdict_pb2 import Verdict, VerdictBatch
 from winnow.moderate.v1.moderate_service_pb2 import ModerateBatchRequest, ModerateHeader
 from winnow.report.v1.report_pb2 import Report
 from winnow.report.v1.report_service_pb2 import RejudgeMode, RejudgeReportResponse
+from winnow.seal.v1.data_key_pb2 import DataKey
 
 if TYPE_CHECKING:
     from winnow.moderate.v1.moderate_service_pb2_grpc import ModerateServiceAsyncStub
@@ -54,22 +64,23 @@ class Rejudging(NamedTuple):
     def replays(self) -> bool:
         return self.mode not in (RejudgeMode.REJUDGE_MODE_PREVIEW, RejudgeMode.REJUDGE_MODE_APPLY)
 
-    def header(self, moment: str) -> ModerateHeader:
+    def header(self, data_key: DataKey, moment: str) -> ModerateHeader:
         """What the moderator is told; `moment` as in `_AS_OF`, empty for the first judging."""
-        header = moderate_header(self.report)
+        header = moderate_header(self.report, data_key)
         if moment:
             header.judged_at.FromJsonString(moment)
         header.offline = True
         return header
 
 
-def moderate_header(report: Report) -> ModerateHeader:
+def moderate_header(report: Report, data_key: DataKey) -> ModerateHeader:
     """What all findings of a report share, for the moderator."""
     return ModerateHeader(
         report_id=report.report_id,
         scanner_type=report.scanner_type,
         asset_key=report.asset_key,
         judged_at=report.created_at,
+        data_key=data_key,
     )
 
 
@@ -78,11 +89,15 @@ class Rejudger:
 
     Args:
         database: the orchestrator's.
+        keyring: tells the data keys of reports of older versions.
         moderator: judges batches.
     """
 
-    def __init__(self, database: Database, moderator: ModerateServiceAsyncStub) -> None:
+    def __init__(
+        self, database: Database, keyring: Keyring, moderator: ModerateServiceAsyncStub
+    ) -> None:
         self._database = database
+        self._keyring = keyring
         self._moderator = moderator
 
     async def run(
@@ -91,7 +106,8 @@ class Rejudger:
         """One pass over a report's findings.
 
         Raises:
-            WinnowError: REPORT_NOT_FOUND, REPORT_STATE, and what the moderator raised.
+            WinnowError: REPORT_NOT_FOUND, REPORT_STATE, REPORT_SHREDDED, and what the
+                moderator raised.
         """
         report = await self._database.run(store.get, report_id, tenant)
         if report.status != states.DONE:
@@ -104,12 +120,13 @@ class Rejudger:
         answer = RejudgeReportResponse()
         present = "" if asked.replays else _now()
         after = -1
-        while page := await self._database.run(
-            store_rejudge.page, report_id, tenant, after, _BATCH
-        ):
+        while True:
+            data_key, page = await self._database.run(self._page, report, after)
+            if not page:
+                break
             after = page[-1].ordinal
             for moment, ones in _by_moment(page, present).items():
-                made = await self._judge(asked.header(moment), ones)
+                made = await self._judge(asked.header(data_key, moment), ones)
                 changed = _compare(asked, ones, made, answer)
                 if asked.applies and changed:
                     inputs = dict(made.inputs)
@@ -118,6 +135,16 @@ class Rejudger:
         report = await self._database.run(store.get, report_id, tenant)
         answer.summary.CopyFrom(report.summary)
         return answer
+
+    def _page(
+        self, connection: Connection, report: Report, after: int
+    ) -> tuple[DataKey, list[Judged]]:
+        """The next findings, with the key that opens them: it is read each time, so that a
+        report which is shredded meanwhile is read no further."""
+        report_id = uuid.UUID(report.report_id)
+        stands = store.get(connection, report_id, report.tenant_id)
+        data_key = sealing.data_key(connection, self._keyring, stands)
+        return data_key, store_rejudge.page(connection, report_id, report.tenant_id, after, _BATCH)
 
     async def _judge(self, header: ModerateHeader, page: Sequence[Judged]) -> VerdictBatch:
         request = ModerateBatchRequest(

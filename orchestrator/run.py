@@ -19,13 +19,14 @@ from sqlalchemy import Connection
 
 from orchestrator import (
     events,
+    sealing,
     states,
     store,
     store_decisions,
     store_findings,
     store_idempotency,
 )
-from orchestrator.intake import RawReport
+from orchestrator.intake import RawReport, Upload
 from orchestrator.outbox import Outbox
 from orchestrator.rejudge import moderate_header
 from orchestrator.relay import Legs, Reading, Relay, Source, Writer, stored_unjudged
@@ -34,6 +35,7 @@ from runtime.clock import now
 from runtime.database import Database
 from runtime.errors import WinnowError
 from runtime.jobs import Job, Queue
+from runtime.keyring import Keyring
 from runtime.log import get_logger
 from runtime.worker import Kind, Worker
 from winnow.finding.v1.verdict_pb2 import VerdictBatch
@@ -41,6 +43,7 @@ from winnow.ingest.v1.ingest_service_pb2 import IngestHeader
 from winnow.moderate.v1.moderate_service_pb2 import LlmUsage
 from winnow.report.v1.report_pb2 import Report
 from winnow.report.v1.report_progress_pb2 import ReportProgress
+from winnow.seal.v1.data_key_pb2 import DataKey
 
 _log = get_logger()
 
@@ -59,6 +62,7 @@ class Fresh(NamedTuple):
 
     report: Report
     raw: RawReport
+    data_key: DataKey
     reading: Reading | None
 
 
@@ -77,7 +81,7 @@ class Runner:
         database: the orchestrator's.
         queue: where runs are jobs.
         legs: the calls to the ingestor and the moderator.
-        key: the sealing key, 32 bytes.
+        keyring: opens the data keys of reports that are taken up again.
         outbox: rung after each commit that wrote events.
         ring: told of each report that has new events.
     """
@@ -87,14 +91,14 @@ class Runner:
         database: Database,
         queue: Queue,
         legs: Legs,
-        key: bytes,
+        keyring: Keyring,
         outbox: Outbox,
         ring: Callable[[uuid.UUID], None],
     ) -> None:
         self._database = database
         self._queue = queue
         self._legs = legs
-        self._key = key
+        self._keyring = keyring
         self._outbox = outbox
         self._ring = ring
         self._fresh: dict[uuid.UUID, Fresh] = {}
@@ -105,33 +109,26 @@ class Runner:
     async def admit(
         self,
         worker: Worker,
-        create: Callable[[Connection], Report | None],
-        raw: RawReport,
-        header: IngestHeader,
-        *,
-        keyed: bool = False,
+        upload: Upload,
     ) -> tuple[Report | None, asyncio.Future[Ended | None] | None]:
         """Makes a report durable together with its run, and begins the run here if
         there is a place.
 
-        Args:
-            create: writes the report; None if there is no new one after all.
-            raw: its bytes.
-            header: what is known of it.
-            keyed: the end is to be kept for the caller's idempotency key.
-
         Returns:
-            The new report, if there is one, and how it ends, if it runs here: a future
+            The new report, if there is one after all, and how it ends, if it runs here: a future
             whose result is None if another worker goes on with it.
         """
         here = worker.reserve(RUN)
         # What it says can be read before it is durable; it is only written after.
-        early = Reading(self._legs, Source(header, raw.chunks())) if here and raw.at_hand else None
+        early = None
+        if here and upload.raw.at_hand:
+            source = Source(upload.ingest_header(), upload.raw.chunks())
+            early = Reading(self._legs, source)
         begun: list[tuple[Report, Job]] = []
 
         def admit(connection: Connection) -> None:
-            if report := create(connection):
-                payload = {KEYED: True} if keyed else {}
+            if report := upload.create(connection):
+                payload = {KEYED: True} if upload.header.request_id else {}
                 job = self._queue.put(
                     connection, RUN, report.report_id, payload=payload, claimed=here
                 )
@@ -155,7 +152,7 @@ class Runner:
         if not here:
             worker.ring()
             return report, None
-        self._fresh[job.job_id] = Fresh(report, raw, early)
+        self._fresh[job.job_id] = Fresh(report, upload.raw, upload.data_key, early)
         ended: asyncio.Future[Ended | None] = asyncio.get_running_loop().create_future()
         self._local[job.job_id] = ended
         worker.begin(job).add_done_callback(lambda _: self._left(job))
@@ -247,20 +244,20 @@ class Runner:
         report_id = uuid.UUID(job.key)
         start, progress = 0, ReportProgress(report_id=job.key, status=states.CREATED)
         if fresh:
-            report = fresh.report
+            report, data_key = fresh.report, fresh.data_key
         else:
-            report, start, progress = await self._database.run(self._take_up, job)
+            report, data_key, start, progress = await self._database.run(self._take_up, job)
         structlog.contextvars.bind_contextvars(asset_key=report.asset_key)
         writer = Writer(self._database, job, self._queue, progress, self._ring)
         relay = Relay(self._legs, writer)
         try:
             async with asyncio.TaskGroup() as group:
                 writing = group.create_task(writer.run())
-                judging = group.create_task(relay.judge(moderate_header(report)))
+                judging = group.create_task(relay.judge(moderate_header(report, data_key)))
                 if report.status == states.CREATED:
                     reading = fresh.reading if fresh else None
                     if reading is None:
-                        source = await self._source(relay, report, fresh, start)
+                        source = await self._source(relay, report, data_key, fresh, start)
                         reading = Reading(self._legs, source)
                     await self._read(relay, writer, reading, job, progress)
                 else:
@@ -272,29 +269,44 @@ class Runner:
         except BaseExceptionGroup as failures:
             raise _first(failures) from None
 
-    def _take_up(self, connection: Connection, job: Job) -> tuple[Report, int, ReportProgress]:
-        """The report, the first ordinal that is to be read, and how far it has come."""
+    def _take_up(
+        self, connection: Connection, job: Job
+    ) -> tuple[Report, DataKey, int, ReportProgress]:
+        """The report, its data key, the first ordinal that is to be read, and how far it
+        has come."""
         self._queue.hold(connection, job)
         report_id = uuid.UUID(job.key)
         report = store.get(connection, report_id, job.tenant)
         start = 0
         if report.status == states.CREATED:
             start = store_findings.resume_point(connection, report_id)
-        return report, start, store_findings.progress(connection, report_id)
+        data_key = sealing.data_key(connection, self._keyring, report)
+        return report, data_key, start, store_findings.progress(connection, report_id)
 
     async def _source(
-        self, relay: Relay, report: Report, fresh: Fresh | None, start: int
+        self,
+        relay: Relay,
+        report: Report,
+        data_key: DataKey,
+        fresh: Fresh | None,
+        start: int,
     ) -> Source:
         """Where to read from; first sends on what an earlier run left unjudged."""
         report_id = uuid.UUID(report.report_id)
-        header = ingest_header(report)
+        header = IngestHeader(
+            report_id=report.report_id,
+            scanner_type=report.scanner_type,
+            report_format=report.report_format,
+            data_key=data_key,
+        )
         if fresh:
             return Source(header, fresh.raw.chunks())
         header.start_ordinal = start
         if start:
             header.parser = report.parser
             await relay.resume(stored_unjudged(self._database, report_id))
-        return Source(header, RawReport(self._database, self._key, report_id).chunks())
+        key = self._keyring.open(report_id, data_key)
+        return Source(header, RawReport(self._database, report_id, key).chunks())
 
     async def _read(
         self, relay: Relay, writer: Writer, reading: Reading, job: Job, progress: ReportProgress
@@ -400,15 +412,6 @@ class Runner:
             medium=report.summary.medium,
             low=report.summary.low,
         )
-
-
-def ingest_header(report: Report) -> IngestHeader:
-    """What the ingestor is told of a report."""
-    return IngestHeader(
-        report_id=report.report_id,
-        scanner_type=report.scanner_type,
-        report_format=report.report_format,
-    )
 
 
 def _usage(llm: LlmUsage) -> dict[str, Any]:

@@ -12,7 +12,9 @@ import grpc
 from orchestrator import events, store, store_findings
 from orchestrator.ids import finding_id, no_finding
 from orchestrator.outbox import Outbox
+from orchestrator.raw import RawReports
 from orchestrator.rejudge import Rejudger
+from orchestrator.retention import Retention
 from orchestrator.run import Runner
 from orchestrator.submitting import Submissions
 from orchestrator.watching import Watches
@@ -28,7 +30,6 @@ from winnow.report.v1 import report_service_pb2_grpc as rpc
 
 if TYPE_CHECKING:
     from winnow.ingest.v1.ingest_service_pb2_grpc import IngestServiceAsyncStub
-    from winnow.moderate.v1.moderate_service_pb2_grpc import ModerateServiceAsyncStub
 
 _REPORTS_PAGE = 50
 _FINDINGS_PAGE = 100
@@ -46,10 +47,14 @@ class ReportService(rpc.ReportServiceServicer):
         worker: Worker,
         outbox: Outbox,
         watches: Watches,
+        rejudger: Rejudger,
+        raw: RawReports,
+        retention: Retention,
         ingestor: IngestServiceAsyncStub,
-        moderator: ModerateServiceAsyncStub,
     ) -> None:
-        self._rejudger = Rejudger(database, moderator)
+        self._rejudger = rejudger
+        self._raw = raw
+        self._retention = retention
         self._ingestor = ingestor
         self._database = database
         self._submissions = submissions
@@ -98,8 +103,7 @@ class ReportService(rpc.ReportServiceServicer):
         )
         query = (tenant, request.report_id, *filters)
         after = paging.after_number(request.page_token, *query)
-        if after < 0:
-            await self._database.run(store.get, report_id, tenant)
+        await self._database.run(store.get, report_id, tenant)
         found, last = await self._database.run(
             store_findings.page,
             report_id,
@@ -169,6 +173,27 @@ class ReportService(rpc.ReportServiceServicer):
         await self._database.run(store.get, report_id, tenant)
         report = await self._runner.cancel(self._worker, report_id, tenant)
         return pb.CancelReportResponse(report=report)
+
+    async def GetRawReport(
+        self, request: pb.GetRawReportRequest, _context: Any
+    ) -> AsyncIterator[pb.GetRawReportResponse]:
+        read = self._raw.read(uuid.UUID(request.report_id), context.tenant.get())
+        async with aclosing(read) as parts:
+            async for part in parts:
+                yield part
+
+    async def ShredReport(
+        self, request: pb.ShredReportRequest, _context: Any
+    ) -> pb.ShredReportResponse:
+        report_id = uuid.UUID(request.report_id)
+        report = await self._retention.shred(report_id, context.tenant.get())
+        return pb.ShredReportResponse(report=report)
+
+    async def DeleteReport(
+        self, request: pb.DeleteReportRequest, _context: Any
+    ) -> pb.DeleteReportResponse:
+        await self._retention.delete(uuid.UUID(request.report_id), context.tenant.get())
+        return pb.DeleteReportResponse()
 
     async def WatchReport(  # type: ignore[override]  # the stub knows generators only
         self, request: pb.WatchReportRequest, servicer_context: Any

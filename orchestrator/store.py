@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, insert, select, updat
 
 from orchestrator import declaration as declared
 from orchestrator import states, store_events, store_outbox
-from orchestrator.tables import raw_chunks, reports
+from orchestrator.tables import data_keys, raw_chunks, reports
 from runtime.clock import now
 from runtime.errors import WinnowError
 from winnow.event.v1.envelope_pb2 import Envelope
@@ -31,9 +31,31 @@ from winnow.report.v1.report_pb2 import (
     RiskSummary,
 )
 from winnow.report.v1.report_service_pb2 import ReportDeclaration
+from winnow.seal.v1.data_key_pb2 import DataKey
 
 # Made once: SQLAlchemy takes longer to put a statement together than to send it.
-_CREATE = insert(reports).returning(reports)
+_GIVEN = (
+    *("report_id", "tenant_id", "status", "scanner_type", "report_format", "source", "labels"),
+    *("asset_key", "sha256", "size_bytes", "request_id", "created_at", "updated_at"),
+    *("last_event", "duplicate_of"),
+)
+# A report's row and its data key: one round trip. Parameters have names of their own: one
+# that is a column's would be taken for that column of both tables.
+_CREATE = (
+    insert(reports)
+    .values({name: bindparam(f"its_{name}") for name in _GIVEN})
+    .add_cte(
+        insert(data_keys)
+        .values(
+            report_id=bindparam("key_of"),
+            tenant_id=bindparam("key_tenant"),
+            key_id=bindparam("key_wrapper"),
+            wrapped=bindparam("key_wrapped"),
+        )
+        .cte("key")
+    )
+    .returning(reports)
+)
 _PUT_CHUNKS = insert(raw_chunks)
 _MOVE = (
     update(reports)
@@ -56,29 +78,34 @@ def create(
     size: int,
     chunks: Iterable[tuple[int, bytes]],
     created: Envelope,
+    data_key: DataKey,
     duplicate_of: uuid.UUID | None = None,
 ) -> Report:
-    """Makes a report durable: its row, the rest of its sealed chunks, its first event."""
+    """Makes a report durable: its row and key, the rest of its sealed chunks, its first event."""
     put_chunks(connection, report_id, tenant, chunks)
     at = now()
     row = connection.execute(
         _CREATE,
         {
-            "report_id": report_id,
-            "tenant_id": tenant,
-            "status": states.CREATED,
-            "scanner_type": said.scanner_type,
-            "report_format": said.report_format,
-            "source": MessageToDict(said.source),
-            "labels": dict(said.labels),
-            "asset_key": declared.asset_key(said.source),
-            "sha256": sha256,
-            "size_bytes": size,
-            "request_id": request_id,
-            "created_at": at,
-            "updated_at": at,
-            "last_event": 1,
-            "duplicate_of": duplicate_of,
+            "its_report_id": report_id,
+            "its_tenant_id": tenant,
+            "its_status": states.CREATED,
+            "its_scanner_type": said.scanner_type,
+            "its_report_format": said.report_format,
+            "its_source": MessageToDict(said.source),
+            "its_labels": dict(said.labels),
+            "its_asset_key": declared.asset_key(said.source),
+            "its_sha256": sha256,
+            "its_size_bytes": size,
+            "its_request_id": request_id,
+            "its_created_at": at,
+            "its_updated_at": at,
+            "its_last_event": 1,
+            "its_duplicate_of": duplicate_of,
+            "key_of": report_id,
+            "key_tenant": tenant,
+            "key_wrapper": data_key.key_id,
+            "key_wrapped": data_key.wrapped,
         },
     ).one()
     store_events.send(connection, report_id, [created], 1)
@@ -227,13 +254,13 @@ def reopen(connection: Connection, report_id: uuid.UUID, event: Envelope) -> Rep
     """Takes a report that failed up again, where it stood, with its event.
 
     Raises:
-        WinnowError: REPORT_STATE if it has not failed.
+        WinnowError: REPORT_STATE if it has not failed, REPORT_SHREDDED.
     """
     read = connection.execute(
         select(reports.c.ingested_at).where(reports.c.report_id == report_id).with_for_update()
     ).scalar()
     there = states.CREATED if read is None else states.PROCESSING
-    return _move(
+    reopened = _move(
         connection,
         report_id,
         [states.ERROR],
@@ -243,6 +270,23 @@ def reopen(connection: Connection, report_id: uuid.UUID, event: Envelope) -> Rep
         error_reason=None,
         error_message=None,
     )
+    return readable(reopened)
+
+
+def readable(report: Report) -> Report:
+    """A report whose data key is there.
+
+    Raises:
+        WinnowError: REPORT_SHREDDED.
+    """
+    if report.HasField("shredded_at"):
+        raise WinnowError(
+            "REPORT_SHREDDED",
+            "the report's data key was destroyed: its bytes and the values in it cannot be "
+            "read any more",
+            report_id=report.report_id,
+        )
+    return report
 
 
 def _move(
@@ -308,4 +352,6 @@ def report_of(row: Row[Any]) -> Report:
     report.updated_at.FromDatetime(row.updated_at)
     if row.finished_at is not None:
         report.finished_at.FromDatetime(row.finished_at)
+    if row.shredded_at is not None:
+        report.shredded_at.FromDatetime(row.shredded_at)
     return report

@@ -101,10 +101,14 @@ def target(
     connection: Connection, tenant: str, report_id: uuid.UUID, ordinal: int
 ) -> Target | None:
     """One finding as a target; None if there is none."""
-    query = select(*_TARGET).where(
-        findings.c.report_id == report_id,
-        findings.c.ordinal == ordinal,
-        findings.c.tenant_id == tenant,
+    query = (
+        select(*_TARGET)
+        .join(reports, reports.c.report_id == findings.c.report_id)
+        .where(
+            findings.c.report_id == report_id,
+            findings.c.ordinal == ordinal,
+            findings.c.tenant_id == tenant,
+        )
     )
     row = connection.execute(query).first()
     return None if row is None else Target(*row)

@@ -423,6 +423,10 @@ def one(
     connection: Connection, report_id: uuid.UUID, tenant: str, ordinal: int
 ) -> tuple[ReportFinding, list[Verdict]] | None:
     """One finding in full, and its verdicts, the newest first; None if there is none."""
+    there = select(reports.c.report_id).where(reports.c.report_id == report_id)
+    if connection.execute(there).first() is None:
+        # What a deleted report has left is not shown.
+        return None
     found, _ = page(connection, report_id, tenant, Filters(), ordinal - 1, 1, full=True)
     if not found or found[0].detail.ordinal != ordinal:
         return None

@@ -103,11 +103,8 @@ class Submissions:
         )
 
     async def _admit(self, upload: Upload) -> tuple[Report, Running | None]:
-        keyed = bool(upload.header.request_id)
         try:
-            report, running = await self._runner.admit(
-                self._worker, upload.create, upload.raw, upload.ingest_header(), keyed=keyed
-            )
+            report, running = await self._runner.admit(self._worker, upload)
         except WinnowError as error:
             # When the database goes away at the commit, nobody knows if it was one: the
             # sweep of uploads finds out.

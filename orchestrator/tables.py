@@ -68,11 +68,30 @@ reports = Table(
     Column("ingested_at", DateTime(timezone=True)),
     # The earliest report of the same bytes, asset and scanner.
     Column("duplicate_of", UUID(as_uuid=True)),
+    # When its data key was destroyed.
+    Column("shredded_at", DateTime(timezone=True)),
     # The newest of its run_events.
     Column("last_event", BigInteger, nullable=False, server_default="0"),
     # The id is a UUIDv7: newest first needs no second column.
     Index("reports_newest", "tenant_id", text("report_id DESC")),
     Index("reports_by_content", "tenant_id", "sha256"),
+    Index(
+        "reports_readable",
+        "finished_at",
+        postgresql_where=text("shredded_at IS NULL AND finished_at IS NOT NULL"),
+    ),
+)
+
+data_keys = Table(
+    "data_keys",
+    metadata,
+    Column("report_id", UUID(as_uuid=True), primary_key=True),
+    Column("tenant_id", Text, nullable=False),
+    # The key-encryption key, by its id, and the data key under it.
+    Column("key_id", Text, nullable=False),
+    Column("wrapped", LargeBinary, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Index("data_keys_by_key", "key_id", "report_id"),
 )
 
 raw_chunks = Table(

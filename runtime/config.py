@@ -14,8 +14,10 @@ import binascii
 import difflib
 import ipaddress
 import os
+import re
 import tomllib
 from collections.abc import Iterable
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -62,7 +64,35 @@ def _key(value: Any) -> Any:
     return value
 
 
+def _keys(value: Any) -> Any:
+    return (
+        [key.strip() for key in value.split(",") if key.strip()]
+        if isinstance(value, str)
+        else value
+    )
+
+
 Key = Annotated[SecretBytes, BeforeValidator(_key)]
+# Several, joined by commas.
+Keys = Annotated[tuple[Key, ...], NoDecode, BeforeValidator(_keys)]
+
+
+_SPAN = re.compile(r"([1-9]\d{0,4})([mhdw])")
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def _span(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if not value:
+        return None
+    if (match := _SPAN.fullmatch(value)) is None:
+        raise ValueError("must be a number and m, h, d or w, for example 12h or 30d")
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
+# A span of time, e.g. 12h, 30d, 8w; empty for none.
+Span = Annotated[timedelta | None, BeforeValidator(_span)]
 
 
 def _split(value: Any) -> Any:
@@ -142,6 +172,15 @@ def is_local(listen: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+class SealingSettings(Settings):
+    """What a service that seals or opens has (runtime.keyring)."""
+
+    sealing_key: Key = Field(description="wraps the keys that seal what is secret")
+    sealing_keys_accepted: Keys = Field(
+        (), description="other keys that unwrap, joined by commas: retired ones, or the next"
+    )
 
 
 S = TypeVar("S", bound=Settings)

@@ -280,6 +280,10 @@ class Queue:
         if connection.execute(self._hold, ours).first() is None:
             raise _lost()
 
+    def keep(self, connection: Connection, job: Job, payload: Mapping[str, Any]) -> None:
+        """Writes down how far a job has come, for whoever takes it up; `hold` came first."""
+        connection.execute(update(self._table).where(self._is(job)).values(payload=dict(payload)))
+
     def finish(self, connection: Connection, job: Job) -> None:
         """Removes a job that is done; last thing in the transaction of its last effect.
 
@@ -347,6 +351,14 @@ class Queue:
         """Removes a job whoever has it: its worker loses the lease."""
         table = self._table
         connection.execute(delete(table).where(table.c.kind == kind, table.c.key == key))
+
+    def there(self, connection: Connection, kind: str, key: str) -> bool:
+        """Whether there is a job that is to be done."""
+        table = self._table
+        query = select(table.c.job_id).where(
+            table.c.kind == kind, table.c.key == key, table.c.state != DEAD
+        )
+        return connection.execute(query).first() is not None
 
     def dead(self, connection: Connection, job_id: uuid.UUID, tenant: str) -> Job:
         """A dead job, locked.

@@ -44,7 +44,7 @@ SELECT (SELECT count(*) FROM orchestrator.jobs WHERE state <> 3 AND kind NOT LIK
 # Reports whose bytes are not all there, and bytes that are no report's.
 _UPLOADS = f"""
 SELECT (SELECT count(*) FROM orchestrator.reports AS report
-        WHERE (report.size_bytes + {CHUNK_BYTES - 1}) / {CHUNK_BYTES} <> (SELECT count(*)
+        WHERE report.shredded_at IS NULL AND (report.size_bytes + {CHUNK_BYTES - 1}) / {CHUNK_BYTES} <> (SELECT count(*)
               FROM orchestrator.raw_chunks AS chunk WHERE chunk.report_id = report.report_id)),
        (SELECT count(*) FROM orchestrator.raw_chunks AS chunk WHERE NOT EXISTS (SELECT 1
         FROM orchestrator.reports AS report WHERE report.report_id = chunk.report_id))

@@ -68,14 +68,19 @@ class House:
         migrations.upgrade(self.database_url)
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=2048)
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        # The current one, and another that is accepted.
+        self.sealing_keys = (os.urandom(32), os.urandom(32))
+        current, other = (base64.b64encode(key).decode() for key in self.sealing_keys)
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("WINNOW_")},
             "WINNOW_DATABASE_URL": self.database_url,
             "WINNOW_EVENT_TRANSPORT": "postgres",
             "WINNOW_LEASE_SECONDS": str(LEASE_SECONDS),
+            "WINNOW_SEALING_KEY": current,
+            "WINNOW_SEALING_KEYS_ACCEPTED": other,
             **{
                 f"WINNOW_{name}": base64.b64encode(os.urandom(32)).decode()
-                for name in ("SEALING_KEY", "FINGERPRINT_KEY", "AUDIT_SIGNING_KEY")
+                for name in ("FINGERPRINT_KEY", "AUDIT_SIGNING_KEY")
             },
             **{
                 f"WINNOW_{name.upper()}_{role}": self.address(name)

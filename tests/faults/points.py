@@ -10,11 +10,14 @@ from typing import NamedTuple
 import httpx
 
 from runtime import crash
+from runtime.errors import WinnowError
+from runtime.keyring import Keyring, key_id
 from tests.faults.checks import Complaint
 from tests.faults.house import House
-from tests.faults.load import SUBMISSIONS, Round, Submission
+from tests.faults.load import SUBMISSIONS, Round, Submission, deliver
 from tests.faults.stage import FIRST, Stage
 from winnow.finding.v1.verdict_pb2 import Verdict
+from winnow.seal.v1.data_key_pb2 import DataKey
 
 _PATIENCE_SECONDS = 60.0
 _PAUSE_SECONDS = 0.2
@@ -102,6 +105,73 @@ def _rejudge(house: House) -> list[Complaint]:
     ]
 
 
+def _read_raw(house: House) -> list[Complaint]:
+    """Whoever has had bytes is in the audit log."""
+    report_id = _own(house)
+    read = _ask(house, f"/reports/{report_id}/raw", method="GET")
+    wanted = 1 if read else 0
+    return _events(house, report_id, "REPORT_RAW_READ", wanted, at_least=True)
+
+
+def _shred(house: House) -> list[Complaint]:
+    """Key, bytes, mark and event go and come together."""
+    report_id = _own(house)
+    _ask(house, f"/reports/{report_id}/shred")
+    left = sum(_rows(house, table, report_id) for table in ("data_keys", "raw_chunks"))
+    found = [Complaint("left", f"{left} rows of a shredded report")] if left else []
+    return [*found, *_events(house, report_id, "REPORT_SHREDDED", 1)]
+
+
+def _delete(house: House) -> list[Complaint]:
+    """A report goes whole, or not at all."""
+    report_id = _own(house)
+    _ask(house, f"/reports/{report_id}", method="DELETE")
+    jobs = f"SELECT count(*) FROM orchestrator.jobs WHERE key = '{report_id}'"
+    until = time.monotonic() + _PATIENCE_SECONDS
+    while _number(house, jobs) and time.monotonic() < until:
+        time.sleep(_PAUSE_SECONDS)
+    tables = ("reports", "data_keys", "raw_chunks", "findings", "verdicts")
+    left = sum(_rows(house, table, report_id) for table in tables)
+    found = [Complaint("left", f"{left} rows of a deleted report")] if left else []
+    return [*found, *_events(house, report_id, "REPORT_DELETED", 1)]
+
+
+def _rotate(house: House) -> list[Complaint]:
+    """As if the other key had been the current one: afterwards nothing needs it."""
+    ring = Keyring(house.sealing_keys)
+    other, other_id = Keyring(house.sealing_keys[::-1]), key_id(house.sealing_keys[1])
+    with house.connect() as connection:
+        rows = connection.execute(
+            "SELECT report_id, key_id, wrapped FROM orchestrator.data_keys"
+        ).fetchall()
+        for report_id, name, wrapped in rows:
+            key = ring.open(report_id, DataKey(key_id=name, wrapped=wrapped))
+            connection.execute(
+                "UPDATE orchestrator.data_keys SET key_id = %s, wrapped = %s WHERE report_id = %s",
+                [other_id, other.wrap(report_id, key).wrapped, report_id],
+            )
+    told = "SELECT count(*) FROM audit.events WHERE event_type = 'SEALING_ROTATED'"
+    before = _number(house, told)
+    _ask(house, "/sealing/rotate")
+    until = time.monotonic() + _PATIENCE_SECONDS
+    while _number(house, told) == before and time.monotonic() < until:
+        time.sleep(_PAUSE_SECONDS)
+    found = []
+    if _number(house, told) == before:
+        found.append(Complaint("lost", "no event tells of the rotation"))
+    with house.connect() as connection:
+        kept = connection.execute(
+            "SELECT report_id, key_id, wrapped FROM orchestrator.data_keys"
+        ).fetchall()
+    alone = Keyring(house.sealing_keys[:1])
+    for report_id, name, wrapped in kept:
+        try:
+            alone.open(report_id, DataKey(key_id=name, wrapped=wrapped))
+        except WinnowError as error:
+            found.append(Complaint("lost", f"a data key does not open: {error.reason}"))
+    return found
+
+
 PLANS = {
     "intake.chunk": Plan("orchestrator"),
     "intake.admitting": Plan("orchestrator", (1, 3)),
@@ -121,6 +191,12 @@ PLANS = {
     "decision.deciding": Plan("orchestrator", act=_decide),
     "decision.decided": Plan("orchestrator", act=_decide),
     "rejudge.page": Plan("orchestrator", act=_rejudge),
+    "raw.read": Plan("orchestrator", act=_read_raw),
+    "report.shredding": Plan("orchestrator", act=_shred),
+    "report.deleting": Plan("orchestrator", act=_delete),
+    "report.clearing": Plan("orchestrator", act=_delete),
+    "sealing.rewrapping": Plan("orchestrator", act=_rotate),
+    "sealing.rewrapped": Plan("orchestrator", act=_rotate),
     "audit.appending": Plan("audit"),
     "audit.appended": Plan("audit"),
     "ingestor.batch": Plan("ingestor", (1, 4)),
@@ -206,22 +282,37 @@ def _number(house: House, query: str) -> int:
     return int(row[0]) if row else 0
 
 
-def _ask(house: House, path: str, asked: dict[str, str]) -> None:
-    """POSTs until there is an answer, as a person would."""
+def _own(house: House) -> str:
+    """A report of a round of its own, which nothing else asks about."""
+    return deliver(house.url, SUBMISSIONS[0], f"own@{time.time_ns()}").report_id
+
+
+def _rows(house: House, table: str, report_id: str) -> int:
+    return _number(
+        house, f"SELECT count(*) FROM orchestrator.{table} WHERE report_id = '{report_id}'"
+    )
+
+
+def _ask(
+    house: House, path: str, asked: dict[str, str] | None = None, method: str = "POST"
+) -> bytes:
+    """Asks until there is an answer, as a person would; the answer."""
     until = time.monotonic() + _PATIENCE_SECONDS
-    while time.monotonic() < until:
-        try:
-            answer = httpx.post(
-                house.url + path, json=asked, timeout=_PATIENCE_SECONDS, trust_env=False
-            )
-            if answer.status_code < 500:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(_PAUSE_SECONDS)
+    with httpx.Client(base_url=house.url, timeout=_PATIENCE_SECONDS, trust_env=False) as http:
+        while time.monotonic() < until:
+            try:
+                answer = http.request(method, path, json=asked)
+                if answer.status_code < 500:
+                    return answer.content
+            except httpx.TransportError:
+                pass
+            time.sleep(_PAUSE_SECONDS)
+    return b""
 
 
-def _events(house: House, report_id: str, type_: str, wanted: int) -> list[Complaint]:
+def _events(
+    house: House, report_id: str, type_: str, wanted: int, *, at_least: bool = False
+) -> list[Complaint]:
     """As many events of a type in the audit log as rows that they tell of."""
     audited = (
         "SELECT count(*) FROM audit.events"
@@ -230,7 +321,7 @@ def _events(house: House, report_id: str, type_: str, wanted: int) -> list[Compl
     until = time.monotonic() + _PATIENCE_SECONDS
     while (told := _number(house, audited)) < wanted and time.monotonic() < until:
         time.sleep(_PAUSE_SECONDS)
-    if told == wanted:
+    if told == wanted or (at_least and told > wanted):
         return []
     kind = "lost" if told < wanted else "doubled"
     return [Complaint(kind, f"{told} events {type_} of {wanted}")]

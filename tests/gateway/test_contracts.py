@@ -19,6 +19,7 @@ from winnow.access.v1 import access_service_pb2
 from winnow.audit.v1 import audit_service_pb2
 from winnow.queue.v1 import queue_service_pb2
 from winnow.report.v1 import credential_service_pb2, decision_service_pb2, report_service_pb2
+from winnow.seal.v1 import seal_service_pb2
 
 ROOT = Path(__file__).resolve().parents[2]
 # What only the gateway itself can answer.
@@ -31,6 +32,7 @@ SERVICES = (
     decision_service_pb2.DESCRIPTOR.services_by_name["DecisionService"],
     queue_service_pb2.DESCRIPTOR.services_by_name["QueueService"],
     access_service_pb2.DESCRIPTOR.services_by_name["AccessService"],
+    seal_service_pb2.DESCRIPTOR.services_by_name["SealService"],
     audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"],
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, NamedTuple
 
 import grpc
@@ -35,8 +35,9 @@ class House(NamedTuple):
     channel: grpc.aio.Channel
 
 
-@pytest.fixture
-async def house(database_url: str) -> AsyncIterator[House]:
+@asynccontextmanager
+async def opened_house(database_url: str, **more: Any) -> AsyncIterator[House]:
+    """A running house; `more` are settings of its orchestrator."""
     async with AsyncExitStack() as stack:
         addresses = {}
         for name, module in (("audit", audit), ("ingestor", ingestor), ("moderator", moderator)):
@@ -51,6 +52,7 @@ async def house(database_url: str) -> AsyncIterator[House]:
             database_url,
             max_report_bytes=8 << 20,
             **addresses,
+            **more,
         )
         address, channel = await stack.enter_async_context(serving(orchestrator.app.build(given)))
         addresses["orchestrator_address"] = address
@@ -62,6 +64,12 @@ async def house(database_url: str) -> AsyncIterator[House]:
             addresses,
             channel,
         )
+
+
+@pytest.fixture
+async def house(database_url: str) -> AsyncIterator[House]:
+    async with opened_house(database_url) as made:
+        yield made
 
 
 async def upload(
@@ -78,10 +86,10 @@ async def upload(
 
 
 class Asker:
-    """Calls a house as one tenant that has no other reports."""
+    """Calls a house as one tenant, that has no other reports unless it is named."""
 
-    def __init__(self, house: House) -> None:
-        self.tenant = f"t{uuid.uuid4().hex[:12]}"
+    def __init__(self, house: House, tenant: str = "") -> None:
+        self.tenant = tenant or f"t{uuid.uuid4().hex[:12]}"
         self._reports = house.reports
         self.metadata = (("x-winnow-tenant", self.tenant),)
         keys = AccessServiceStub(house.channel)

@@ -22,8 +22,9 @@ from orchestrator.run import RUN
 from runtime.clock import uuid7
 from runtime.errors import WinnowError, from_rpc
 from runtime.jobs import MAX_FAILURES, Queue
+from runtime.keyring import Keyring, new_data_key
 from runtime.server import Service
-from tests.harness import serving, settings
+from tests.harness import SEALING_KEY, serving, settings
 from tests.orchestrator.conftest import upload
 from winnow.audit.v1 import audit_service_pb2 as audit_pb
 from winnow.audit.v1 import audit_service_pb2_grpc as audit_rpc
@@ -368,7 +369,10 @@ async def test_a_report_of_an_earlier_life_is_taken_up_at_start(
         created = events.run_event(
             events.REPORT_CREATED, report_id, "default", ReportProgress(status=states.CREATED)
         )
-        store.create(connection, report_id, "default", "request", said, b"\0" * 32, 0, [], created)
+        key = Keyring((SEALING_KEY,)).wrap(report_id, new_data_key())
+        store.create(
+            connection, report_id, "default", "request", said, b"\0" * 32, 0, [], created, key
+        )
         earlier = Queue(tables.jobs, "earlier")
         assert earlier.put(connection, RUN, str(report_id), tenant="default", claimed=True)
         connection.execute(

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from runtime.errors import WinnowError
 from runtime.sealing import EVIDENCE, RAW_REPORT, Sealer
 
-MASTER = bytes(range(32))
+KEY = bytes(range(32))
 REPORT = uuid.UUID(int=7)
 ordinals = st.integers(0, 2**64 - 1)
 
 
-def sealer(master: bytes = MASTER, report: uuid.UUID = REPORT, purpose: bytes = EVIDENCE) -> Sealer:
-    return Sealer(master, report, purpose)
+def sealer(key: bytes = KEY, report: uuid.UUID = REPORT, purpose: bytes = EVIDENCE) -> Sealer:
+    return Sealer(key, report, purpose)
 
 
 def refused(opener: Sealer, sealed: bytes, ordinal: int) -> None:
@@ -60,7 +60,7 @@ def test_cut_short(plaintext: bytes, size: int) -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        sealer(master=bytes(32)),
+        sealer(key=bytes(32)),
         sealer(report=uuid.UUID(int=8)),
         sealer(purpose=RAW_REPORT),
     ],
@@ -79,4 +79,4 @@ def test_nonces_do_not_repeat() -> None:
 @pytest.mark.parametrize("size", [0, 16, 31, 33])
 def test_a_key_has_32_bytes(size: int) -> None:
     with pytest.raises(ValueError, match="32 bytes"):
-        sealer(master=bytes(size))
+        sealer(key=bytes(size))

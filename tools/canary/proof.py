@@ -273,6 +273,8 @@ class _Run:
         self._send_wrong()
         self._say("the command line")
         self._command()
+        self._say("raw reports, and the end of some")
+        self._seal()
         if not self._plan.brief:
             self._say("a database that refuses")
             self._refuse()
@@ -423,6 +425,24 @@ class _Run:
         for command in ("show", "events", "watch"):
             # Behind dashes: a text that begins with one is no option.
             self._cli.run(command, "--", self._chance.choice(self._values).text)
+
+    def _seal(self) -> None:
+        """Raw reports by every way, other keys, and reports that end."""
+        for report_id in self._reports[:3]:
+            self._rest.raw(report_id, "GET raw")
+            self._grpc.raw(report_id, "GetRawReport")
+            self._cli.run("raw", report_id, "-o", "-", raw=True)
+        value = self._chance.choice(self._values).text
+        self._rest.ask("GET", f"/reports/{quote(value, safe='')}/raw", "GET raw")
+        self._rest.ask("POST", "/sealing/rotate", "POST rotate")
+        self._rest.ask("GET", "/sealing", "GET sealing")
+        self._cli.run("keys", "status")
+        shredded, deleted = self._reports.pop(), self._reports.pop()
+        self._cli.run("shred", shredded, "--yes")
+        self._cli.run("delete", deleted, "--yes")
+        self._rest.raw(shredded, "GET raw of a shredded report")
+        self._rest.read(shredded, "shredded")
+        self._findings = [one for one in self._findings if not one.startswith(deleted)]
 
     def _refuse(self) -> None:
         """The database locked, refusing rows, read-only, and killed."""

@@ -30,6 +30,7 @@ from winnow.moderate.v1.moderate_service_pb2_grpc import ModerateServiceStub
 from winnow.report.v1.report_service_pb2 import (
     FindingView,
     GetFindingRequest,
+    GetRawReportRequest,
     GetReportRequest,
     ListFindingsRequest,
     ListRejectedRequest,
@@ -107,6 +108,15 @@ class Rest:
         for form in ("winnow", "cloudevents") if stream else ():
             self.ask("GET", f"{at}/events/stream", f"{label}: stream", params={"format": form})
         return ids
+
+    def raw(self, report_id: str, label: str) -> None:
+        """A report's own bytes: the one answer in which secrets may stand, and so the one
+        body that is not noted."""
+        answer = self._http.get(f"/reports/{report_id}/raw")
+        headers = repr(answer.headers.raw).encode()
+        body = b"" if answer.is_success else answer.content
+        place = "rest" if answer.is_success else "errors"
+        self._heard.note(place, label, f"{answer.status_code}".encode(), headers, body)
 
     def _pages(self, path: str, label: str, **query: str) -> Iterator[Json]:
         query |= {"page_size": str(_PAGE)}
@@ -198,6 +208,16 @@ class Grpc:
         for method, request, place in asked:
             self._noted(label, partial(method, request, timeout=_SECONDS), place)
 
+    def raw(self, report_id: str, label: str) -> None:
+        """A report's own bytes, which are not noted; what is told beside them is."""
+        try:
+            for part in self._reports.GetRawReport(GetRawReportRequest(report_id=report_id)):
+                part.ClearField("chunk")
+                self._heard.note("grpc", label, part.SerializeToString())
+        except grpc.RpcError as error:
+            trailers = repr(error.trailing_metadata()).encode()
+            self._heard.note("errors", label, str(error.details()).encode(), trailers)
+
     def judge(self, body: bytes, label: str, scanner: str = "") -> None:
         """Straight to the ingestor, and what it gives to the moderator."""
         header = IngestHeader(report_id=str(uuid.uuid4()), scanner_type=scanner)
@@ -252,12 +272,19 @@ class CommandLine:
         self._environment = {**kept, **more}
         self._calls = 0
 
-    def run(self, *words: str | Path, stdin: bytes = b"", local: bool = False) -> bytes:
+    def run(
+        self,
+        *words: str | Path,
+        stdin: bytes = b"",
+        local: bool = False,
+        raw: bool = False,
+    ) -> bytes:
         """What a command wrote to stdout.
 
         Args:
             words: of the command.
             local: whether it asks no server.
+            raw: whether it writes a report's own bytes, which are not noted.
         """
         server = self._servers[self._calls % len(self._servers)]
         self._calls += 1
@@ -270,7 +297,7 @@ class CommandLine:
             timeout=120,
         )
         label = "winnow " + " ".join(str(word) for word in words[:1])
-        self._heard.note("cli", label, done.stdout, done.stderr)
+        self._heard.note("cli", label, b"" if raw else done.stdout, done.stderr)
         return done.stdout
 
 
