@@ -73,6 +73,14 @@ def up(
             r"\[default: ~/.local/share/winnow, as root /var/lib/winnow]."
         ),
     ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Serve metrics for Prometheus: the gateway's there, the other services' "
+            "on the four ports after it.",
+        ),
+    ] = None,
 ) -> None:
     """Run everything on this machine: database, services, REST API. Ctrl-C drains and stops.
 
@@ -87,7 +95,7 @@ def up(
     folder = (data_dir or default_data_dir()).expanduser().resolve()
     try:
         config.check_names(SETTINGS.values())
-        given = config.load(UpSettings)
+        given = config.load(UpSettings, **({"metrics_listen": metrics} if metrics else {}))
         log.configure("up", given.log_level)
         house = House(folder, listen, given)
         asyncio.run(house.run(_say_ready))

@@ -46,7 +46,7 @@ def build(settings: OrchestratorSettings) -> Service:
     import socket
     import uuid
 
-    from orchestrator import activity, housekeeping, tables
+    from orchestrator import activity, facts, housekeeping, tables
     from orchestrator.gate import AuditGate
     from orchestrator.intake import Intake
     from orchestrator.outbox import Outbox
@@ -85,7 +85,7 @@ def build(settings: OrchestratorSettings) -> Service:
     database_url = settings.database_url.get_secret_value()
     database = Database(database_url, connections=8)
     # Heartbeats must not queue behind bulk writes.
-    leases = Database(database_url, connections=2)
+    leases = Database(database_url, connections=2, name="leases")
     key = settings.sealing_key.get_secret_value()
     channels = {
         name: dial(address)
@@ -180,4 +180,5 @@ def build(settings: OrchestratorSettings) -> Service:
         register,
         background=(outbox.run, worker.run, consume, scheduler.run),
         close=close,
+        facts=facts.of(leases, (RUN, SETTLE, *(one.kind for one in housekeeping.SCHEDULES))),
     )

@@ -21,7 +21,7 @@ from sqlalchemy import Connection
 
 from orchestrator import events, store, store_events, store_findings
 from orchestrator.agreement import Agreement
-from runtime import crash
+from runtime import crash, metrics
 from runtime.channels import PeerStatus, call
 from runtime.database import Database
 from runtime.errors import WinnowError, from_rpc
@@ -98,6 +98,8 @@ class Source(NamedTuple):
     chunks: AsyncIterator[bytes]
 
 
+# Names of a risk and of who judged.
+_Judged = tuple[str, str]
 # Work in the same transaction as what was queued before it, e.g. a state change.
 Step = Callable[[Connection], object]
 
@@ -132,6 +134,8 @@ class Writer:
         self.report_id = uuid.UUID(job.key)
         self._queue: asyncio.Queue[Any] = asyncio.Queue(_QUEUED)
         self._ending = False
+        # Who wrote the report, once that is known; for metrics.
+        self.scanner = "unknown"
         self._told = time.monotonic()
 
     async def put(self, item: FindingBatch | VerdictBatch | list[Rejected] | Step) -> None:
@@ -151,13 +155,17 @@ class Writer:
             items = await self._gather()
             writing = asyncio.ensure_future(self._database.run(self._store, items))
             try:
-                await asyncio.shield(writing)
+                with metrics.timed(metrics.WRITE_SECONDS):
+                    rejected, judged = await asyncio.shield(writing)
             except asyncio.CancelledError:
                 # Its thread goes on: whoever cancelled must not look at the tables
                 # before what is under way is committed or gone.
                 await asyncio.gather(writing, return_exceptions=True)
                 raise
             crash.point("writer.stored")
+            metrics.REJECTED.labels(self.scanner).inc(rejected)
+            for (risk, source), count in judged.items():
+                metrics.FINDINGS.labels(self.scanner, risk, source).inc(count)
             self._ring(self.report_id)
             for _ in items:
                 self._queue.task_done()
@@ -176,13 +184,14 @@ class Writer:
                     items.append(await self._queue.get())
         return items
 
-    def _store(self, connection: Connection, items: list[Any]) -> None:
+    def _store(self, connection: Connection, items: list[Any]) -> tuple[int, Counter[_Judged]]:
+        """Stores items; how many records were rejected, and how many findings judged how."""
         self._jobs.hold(connection, self._job)
         found = [item for item in items if isinstance(item, FindingBatch)]
         rejected = [one for item in items if isinstance(item, list) for one in item]
         judged = [item for item in items if isinstance(item, VerdictBatch)]
         store_findings.put(connection, self.report_id, self._job.tenant, found, rejected, judged)
-        self._count(found, rejected, judged)
+        counted = self._count(found, rejected, judged)
         steps = [item for item in items if callable(item)]
         for step in steps:
             step(connection)
@@ -193,10 +202,11 @@ class Writer:
             )
             store_events.append(connection, self.report_id, [event])
         crash.point("writer.storing")
+        return len(rejected), counted
 
     def _count(
         self, found: list[FindingBatch], rejected: list[Rejected], judged: list[VerdictBatch]
-    ) -> None:
+    ) -> Counter[_Judged]:
         progress = self._progress
         progress.records.findings += sum(len(batch.findings) for batch in found)
         progress.records.rejected += len(rejected)
@@ -205,6 +215,12 @@ class Writer:
         )
         for (risk, source), count in kinds.items():
             store_findings.add(progress, risk, source, count)
+        return Counter(
+            {
+                (store_findings.risk_name(risk), store_findings.source_name(source)): count
+                for (risk, source), count in kinds.items()
+            }
+        )
 
 
 class Relay:
@@ -260,6 +276,7 @@ class Relay:
                     case "format":
                         detected = response.format
                         self._scanner_type = detected.scanner_type
+                        self._writer.scanner = detected.scanner_type or "unknown"
                     case "summary":
                         summary = response.summary
         except grpc.aio.AioRpcError as error:
@@ -341,6 +358,7 @@ class Relay:
             feeder.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await feeder
+            self._credits.close()
         if not (complete and self._all_sent):
             raise WinnowError(
                 "STREAM_CUT_SHORT", "the moderator ended without a summary", service="moderator"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Callable
+from datetime import UTC
 from typing import Any, NamedTuple
 
 import structlog
@@ -29,7 +30,7 @@ from orchestrator.intake import RawReport
 from orchestrator.outbox import Outbox
 from orchestrator.rejudge import moderate_header
 from orchestrator.relay import Legs, Relay, Source, Writer, stored_unjudged
-from runtime import crash
+from runtime import crash, metrics
 from runtime.clock import now
 from runtime.database import Database
 from runtime.errors import WinnowError
@@ -166,6 +167,7 @@ class Runner:
 
         report = await self._database.run(cancel)
         worker.interrupt(RUN, str(report_id))
+        metrics.REPORTS.labels("error").inc()
         self._outbox.ring()
         self._ring(report_id)
         return report
@@ -182,6 +184,7 @@ class Runner:
         """What waits for a run is told that it failed for good."""
         if job.kind != RUN:
             return
+        metrics.REPORTS.labels("error").inc()
         self._ring(uuid.UUID(job.key))
         round_ = self._outbox.ring()
         waiting = self._local.get(job.job_id)
@@ -250,6 +253,7 @@ class Runner:
                     source = await self._source(relay, report, fresh, start)
                     await self._read(relay, writer, source, job, progress)
                 else:
+                    writer.scanner = report.scanner_type
                     await relay.resume(stored_unjudged(self._database, report_id))
                     await relay.finish()
                 last = await judging
@@ -378,6 +382,9 @@ class Runner:
         await writer.done(*([last] if last else []), end)
         crash.point("run.ended")
         report = ended[-1]
+        metrics.REPORTS.labels("done").inc()
+        took = now() - report.created_at.ToDatetime(UTC)
+        metrics.observe(metrics.REPORT_SECONDS, took.total_seconds())
         round_ = self._outbox.ring()
         if (waiting := self._local.get(job.job_id)) and not waiting.done():
             waiting.set_result(Ended(report, round_))

@@ -24,11 +24,15 @@ def health(connection: Connection, tenant: str) -> GetQueueHealthResponse:
     Args:
         tenant: whose events are counted; the queue is everybody's.
     """
-    answer = GetQueueHealthResponse(
-        kinds=_depths(connection),
-        schedules=_schedules(connection),
-        events_of_a_day=_events_of_a_day(connection, tenant),
-    )
+    answer = depths(connection)
+    answer.schedules.extend(_schedules(connection))
+    answer.events_of_a_day.update(_events_of_a_day(connection, tenant))
+    return answer
+
+
+def depths(connection: Connection) -> GetQueueHealthResponse:
+    """How much waits in the queue and in the outbox, of everybody's; no more is filled in."""
+    answer = GetQueueHealthResponse(kinds=_depths(connection))
     waiting = connection.execute(
         select(
             func.count().filter(~outbox.c.audited).label("audit"),

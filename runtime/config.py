@@ -68,6 +68,14 @@ class Settings(BaseSettings):
 
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
     tenant: str = Field("default", description="tenant of calls that name none")
+    metrics_listen: str | None = Field(
+        None,
+        description="where metrics are served for Prometheus, host:port; "
+        "of winnow up the first of five ports",
+    )
+    otlp_endpoint: str | None = Field(
+        None, description="OTLP collector that traces are sent to, http://host:4318"
+    )
 
     @classmethod
     def settings_customise_sources(

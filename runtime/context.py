@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from contextvars import ContextVar
 
+from runtime import tracing
 from runtime.clock import uuid7
 from runtime.errors import WinnowError
 from runtime.redaction import redact
@@ -54,4 +55,5 @@ def enter(metadata: Iterable[tuple[str, str | bytes]]) -> None:
 
 def outgoing() -> tuple[tuple[str, str], ...]:
     """The metadata to send with a call to another service."""
-    return ((REQUEST_ID_KEY, request_id.get() or str(uuid7())), (TENANT_KEY, tenant.get()))
+    own = ((REQUEST_ID_KEY, request_id.get() or str(uuid7())), (TENANT_KEY, tenant.get()))
+    return (*own, *tracing.carrier().items())

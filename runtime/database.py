@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -21,6 +22,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from runtime import metrics
 from runtime.errors import WinnowError
 from runtime.log import get_logger
 
@@ -45,9 +47,14 @@ class Database:
     Args:
         url: `postgresql://…`; the psycopg 3 driver is chosen here.
         connections: size of the pool, and of the thread pool.
+        name: of the pool, for metrics.
     """
 
-    def __init__(self, url: str, connections: int = 8) -> None:
+    def __init__(self, url: str, connections: int = 8, name: str = "main") -> None:
+        metrics.DATABASE_SIZE.labels(name).set(connections)
+        self._busy = metrics.DATABASE_BUSY.labels(name)
+        self._waited = metrics.DATABASE_WAIT.labels(name)
+        self._took = metrics.DATABASE_SECONDS.labels(name)
         self.engine = create_engine(
             make_url(url).set(drivername="postgresql+psycopg"),
             pool_size=connections,
@@ -94,12 +101,18 @@ class Database:
         caller = copy_context()
         loop = asyncio.get_running_loop()
         running = self._threads.submit(caller.run, lambda: self._do(work, *args, **kwargs))
+        self._busy.inc()
         # A cancelled caller leaves its thread at work: the connection is free after that.
-        running.add_done_callback(lambda _: _in(loop, self._free.release))
+        running.add_done_callback(lambda _: self._free_again(loop))
         return await asyncio.wrap_future(running)
+
+    def _free_again(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._busy.dec()
+        _in(loop, self._free.release)
 
     async def _wait(self) -> None:
         """Waits for a connection; who waits for ever helps nobody."""
+        started = time.perf_counter()
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await self._free.acquire()
@@ -108,6 +121,8 @@ class Database:
             raise WinnowError(
                 "OVERLOADED", "all connections to the database are busy", retry_after=2.0
             ) from None
+        finally:
+            metrics.observe(self._waited, time.perf_counter() - started)
 
     def _do(
         self,
@@ -115,6 +130,7 @@ class Database:
         *args: _P.args,
         **kwargs: _P.kwargs,
     ) -> _T:
+        started = time.perf_counter()
         try:
             with self.engine.begin() as connection:
                 return work(connection, *args, **kwargs)
@@ -141,6 +157,8 @@ class Database:
             raise WinnowError(
                 "INTERNAL", f"the database refused a statement (SQLSTATE {_sqlstate(error)})"
             ) from None
+        finally:
+            self._took.observe(time.perf_counter() - started)
 
     async def close(self) -> None:
         """Waits for running work, then closes all connections."""

@@ -27,6 +27,7 @@ from google.protobuf.message import DecodeError, Message
 from grpc_status import rpc_status
 
 from runtime import context
+from runtime.calls import Call
 from runtime.clock import uuid7
 from runtime.errors import WinnowError, to_status
 from runtime.log import get_logger
@@ -141,12 +142,13 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
 
 
 class _Scope:
-    """One call: its context, its log line, its way out."""
+    """One call: its context, its log line, its metrics and span, its way out."""
 
     def __init__(self, method: str, servicer_context: Any) -> None:
         self._method = method
         self._context = servicer_context
         self._started = time.perf_counter()
+        self._seen = None if method.startswith(_QUIET) else Call(method, servicer_context)
 
     def enter(self) -> None:
         """Sets the context from the call's metadata."""
@@ -157,8 +159,9 @@ class _Scope:
         )
 
     def done(self, status: str, **more: str) -> None:
-        if self._method.startswith(_QUIET):
+        if self._seen is None:
             return
+        self._seen.end(more.get("reason", ""))
         took = round((time.perf_counter() - self._started) * 1000, 2)
         level = _log.debug if status == "ok" else _log.info
         level("rpc", method=self._method, status=status, duration_ms=took, **more)

@@ -16,9 +16,11 @@ from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from runtime import calls
 from runtime.channels import OPTIONS
 from runtime.interceptors import ServiceInterceptor
 from runtime.log import get_logger
+from runtime.metrics import Facts
 
 _log = get_logger()
 
@@ -39,6 +41,7 @@ class Service:
         register: adds the servicers to the server.
         background: coroutines that run as long as the server does.
         close: awaited after the drain: channels, pools.
+        facts: what is asked when somebody reads the service's metrics.
     """
 
     def __init__(
@@ -49,10 +52,13 @@ class Service:
         *,
         background: tuple[Callable[[], Awaitable[None]], ...] = (),
         close: Callable[[], Awaitable[None]] | None = None,
+        facts: Facts | None = None,
     ) -> None:
         self.address = address
+        self.facts = facts
         self.port = 0
         self._names = [descriptor.full_name for descriptor in descriptors]
+        calls.expect(descriptors)
         self._register = register
         self._background = background
         self._close = close
