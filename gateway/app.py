@@ -38,7 +38,7 @@ def build(settings: GatewaySettings) -> FastAPI:
 
     from gateway import docs, problems
     from gateway.backends import connect
-    from gateway.middleware import Requests
+    from gateway.middleware import Requests, expect
     from gateway.routes import audit, credentials, decisions, events, health, queue, reports, submit
     from gateway.watching import Watches
 
@@ -65,6 +65,7 @@ def build(settings: GatewaySettings) -> FastAPI:
     app.state.draining = asyncio.Event()
     for routes in (submit, reports, decisions, credentials, events, audit, queue, health):
         app.include_router(routes.router)
+        expect(routes.router.routes)
     app.add_middleware(Requests, tenant=settings.tenant)
     problems.install(app)
     docs.install(app)

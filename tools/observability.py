@@ -116,7 +116,9 @@ def _database(service: str) -> list[Panel]:
 PANELS: dict[str, list[Panel]] = {
     "gateway": [
         _graph(
-            "Requests by route", "reqps", (_rate("winnow_http_requests_total", "route"), "{{route}}")
+            "Requests by route",
+            "reqps",
+            (_rate("winnow_http_requests_total", "route"), "{{route}}"),
         ),
         _graph(
             "Requests by outcome",
@@ -132,9 +134,7 @@ PANELS: dict[str, list[Panel]] = {
     ],
     "orchestrator": [
         *_rpcs("orchestrator"),
-        _graph(
-            "Jobs in the queue", "short", ("sum by (state) (winnow_queue_jobs)", "{{state}}")
-        ),
+        _graph("Jobs in the queue", "short", ("sum by (state) (winnow_queue_jobs)", "{{state}}")),
         _graph(
             "Oldest job that waits or fails",
             "s",
@@ -147,15 +147,15 @@ PANELS: dict[str, list[Panel]] = {
         ),
         _graph("Job duration, p95", "s", (_p95("winnow_job_duration_seconds", "kind"), "{{kind}}")),
         _graph("Outbox", "short", ("max by (leg) (winnow_outbox_events)", "{{leg}}")),
-        _graph(
-            "Age of the outbox", "s", ("max(winnow_outbox_oldest_age_seconds)", "oldest event")
-        ),
+        _graph("Age of the outbox", "s", ("max(winnow_outbox_oldest_age_seconds)", "oldest event")),
         _graph(
             "Rounds of shipping that failed",
             "ops",
             (_rate("winnow_outbox_rounds_total", "leg", outcome="failed"), "{{leg}}"),
         ),
-        _graph("Dead letters", "short", ("sum(increase(winnow_dead_letters_total[1h]))", "an hour")),
+        _graph(
+            "Dead letters", "short", ("sum(increase(winnow_dead_letters_total[1h]))", "an hour")
+        ),
         _graph("Facts are fresh", "short", ("winnow_facts_fresh", "{{instance}}")),
         *_database("orchestrator"),
         *_process("orchestrator", "winnow_rpcs_in_flight"),
@@ -168,9 +168,7 @@ PANELS: dict[str, list[Panel]] = {
             "ops",
             (_rate("winnow_ingest_records_total", "scanner, outcome"), "{{scanner}} {{outcome}}"),
         ),
-        _graph(
-            "Reading a batch, p95", "s", (_p95("winnow_ingest_batch_duration_seconds"), "p95")
-        ),
+        _graph("Reading a batch, p95", "s", (_p95("winnow_ingest_batch_duration_seconds"), "p95")),
         *_process("ingestor", "winnow_rpcs_in_flight"),
     ],
     "moderator": [
@@ -231,9 +229,7 @@ PANELS: dict[str, list[Panel]] = {
             ),
         ),
         _graph("2 Read: bytes", "Bps", (_rate("winnow_ingest_bytes_total"), "bytes")),
-        _graph(
-            "2 Read: a batch", "s", (_p95("winnow_ingest_batch_duration_seconds"), "p95")
-        ),
+        _graph("2 Read: a batch", "s", (_p95("winnow_ingest_batch_duration_seconds"), "p95")),
         _graph(
             "3 On their way to the moderator",
             "short",
@@ -244,12 +240,12 @@ PANELS: dict[str, list[Panel]] = {
             "short",
             (_rate("winnow_stream_credit_wait_seconds_total"), "waiting"),
         ),
-        _graph(
-            "4 Judged: a batch", "s", (_p95("winnow_moderate_batch_duration_seconds"), "p95")
-        ),
+        _graph("4 Judged: a batch", "s", (_p95("winnow_moderate_batch_duration_seconds"), "p95")),
         _graph("5 Stored: a batch", "s", (_p95("winnow_write_batch_duration_seconds"), "p95")),
         _graph(
-            "6 Findings by scanner", "ops", (_rate("winnow_findings_total", "scanner"), "{{scanner}}")
+            "6 Findings by scanner",
+            "ops",
+            (_rate("winnow_findings_total", "scanner"), "{{scanner}}"),
         ),
         _graph(
             "6 Findings by risk and judge",
