@@ -19,7 +19,7 @@ from urllib.parse import quote, quote_plus
 import pytest
 import re2
 
-from tests.e2e.house import WINNOW, House, environment
+from tests.e2e.house import SERVICES, WINNOW, House, environment
 from tests.e2e.test_rest import enveloped
 from tests.fixtures import load_report, names, planted_values
 from tests.fixtures.values import values
@@ -235,6 +235,10 @@ def test_nothing_at_rest_holds_a_secret(house: House, search: Search) -> None:
     assert b'"level": "debug"' in log
     assert b"report.done" in log
     assert search.hits(log) == set()
+
+    told = house.metrics()
+    assert len(told) == len(SERVICES)
+    assert search.hits("".join(told.values()).encode()) == set()
 
     with house.connect() as connection:
         connection.execute("CHECKPOINT")
