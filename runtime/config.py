@@ -74,7 +74,9 @@ class Settings(BaseSettings):
         "of winnow up the first of five ports",
     )
     otlp_endpoint: str | None = Field(
-        None, description="OTLP collector that traces are sent to, http://host:4318"
+        None,
+        pattern=r"^https?://[^/]",
+        description="OTLP collector that traces are sent to, http://host:4318",
     )
 
     @classmethod

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from runtime import context, metrics, tracing
-from runtime.config import ConfigError
+from runtime.config import ConfigError, Settings, load
 from runtime.jobs import Job
 from runtime.worker import Kind, Worker
 from tests.runtime.collector import Collector, collecting
@@ -60,6 +61,20 @@ def test_without_opentelemetry_the_setting_is_refused(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     with pytest.raises(ConfigError, match=r"winnow\[tracing\]"):
         tracing.configure("test", "http://127.0.0.1:9")
+
+
+def test_the_endpoint_is_a_url() -> None:
+    with pytest.raises(ConfigError, match=r"^WINNOW_OTLP_ENDPOINT: String should match"):
+        load(Settings, otlp_endpoint="127.0.0.1:4318")
+    assert load(Settings, otlp_endpoint="http://127.0.0.1:4318").otlp_endpoint
+
+
+def test_a_collector_that_is_not_there_holds_nothing_up() -> None:
+    tracing.configure("test", "http://127.0.0.1:9")
+    tracing.begin("work").end()
+    started = time.monotonic()
+    tracing.stop()
+    assert time.monotonic() - started < 20
 
 
 def test_spans_within_each_other_and_beside(collector: Collector) -> None:
