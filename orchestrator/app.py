@@ -51,7 +51,7 @@ def build(settings: OrchestratorSettings) -> Service:
     import socket
     import uuid
 
-    from orchestrator import activity, housekeeping, tables
+    from orchestrator import activity, facts, housekeeping, tables
     from orchestrator.gate import AuditGate
     from orchestrator.intake import Intake
     from orchestrator.outbox import Outbox
@@ -105,9 +105,9 @@ def build(settings: OrchestratorSettings) -> Service:
     # What is done for one tenant: a caller's request, a report's run.
     database = Database(database_url, 6, role="winnow_orchestrator", one_tenant=True)
     # What is done for all of them.
-    background = Database(database_url, 2, role="winnow_background")
+    background = Database(database_url, 2, role="winnow_background", name="background")
     # Heartbeats must not queue behind sweeps.
-    leases = Database(database_url, 2, role="winnow_background")
+    leases = Database(database_url, 2, role="winnow_background", name="leases")
     keyring = Keyring.of(settings)
     tls = Tls.of(settings)
     channels = {
@@ -227,4 +227,5 @@ def build(settings: OrchestratorSettings) -> Service:
         background=(outbox.run, worker.run, consume, scheduler.run),
         close=close,
         access=access,
+        facts=facts.of(leases, (RUN, SETTLE, *(one.kind for one in housekeeping.SCHEDULES))),
     )
