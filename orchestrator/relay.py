@@ -221,7 +221,7 @@ class Writer:
             writing = asyncio.ensure_future(self._database.run(self._store, items))
             try:
                 with metrics.timed(metrics.WRITE_SECONDS):
-                    count = await self._gather(items)
+                    stored = await self._gather(items)
                     rejected, judged = await asyncio.shield(writing)
             except asyncio.CancelledError:
                 # Its thread goes on: whoever cancelled must not look at the tables
@@ -233,7 +233,7 @@ class Writer:
             for (risk, source), count in judged.items():
                 metrics.FINDINGS.labels(self.scanner, risk, source).inc(count)
             self._ring(self.report_id)
-            for _ in range(count):
+            for _ in range(stored):
                 self._queue.task_done()
 
     def agreement(self) -> Agreement:

@@ -46,7 +46,7 @@ class Watched(NamedTuple):
         return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def watched(
     database_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Watched]:
@@ -70,7 +70,7 @@ async def watched(
         api = gateway.app.build(settings(gateway.app.GatewaySettings, **addresses))
         await stack.enter_async_context(api.router.lifespan_context(api))
         client = httpx.AsyncClient(
-            transport=httpx.ASGITransport(api), base_url="http://house", timeout=60
+            transport=httpx.ASGITransport(api), base_url="http://localhost", timeout=60
         )
         await stack.enter_async_context(client)
         urls = {}
