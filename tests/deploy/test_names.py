@@ -46,7 +46,7 @@ EXPRESSIONS = sorted(
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def samples(watched: Watched) -> Samples:
     found = await watched.samples()
     # Prometheus' own, of each target.
