@@ -157,8 +157,8 @@ def register(app: typer.Typer) -> None:
     """Adds these commands to the `winnow` command."""
     for command in (raw, shred, delete):
         app.command()(command)
-    for command in (rotate, status):
-        keys_app.command()(command)
+    keys_app.command()(rotate)
+    keys_app.command()(status)
 
 
 def _ask(question: str, yes: bool) -> None:
