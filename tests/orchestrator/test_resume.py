@@ -54,6 +54,7 @@ class Ingestor(ingest_rpc.IngestServiceServicer):
         self.open = 0
         self.sent = 0
         self.fingerprint = b""
+        self.hold: asyncio.Event | None = None
 
     async def Ingest(self, request_iterator: Any, _context: Any) -> AsyncIterator[Any]:
         self.open += 1
@@ -64,6 +65,8 @@ class Ingestor(ingest_rpc.IngestServiceServicer):
                 raise WinnowError("PARSER_CHANGED", "another parser")
             async for _ in request_iterator:
                 pass
+            if self.hold is not None:
+                await self.hold.wait()
             limit = self.break_after.pop(0) if self.break_after else None
             yield ingest_pb.IngestResponse(
                 format=DetectedFormat(scanner_type="scripted", parser="scripted/1")
@@ -238,6 +241,11 @@ async def _stored(database, report_id: str) -> tuple[list[int], list[int], list[
     return await database.run(read)
 
 
+def tenant() -> tuple[tuple[str, str], ...]:
+    """Somebody with no other reports in this test."""
+    return (("x-winnow-tenant", "of-the-early"),)
+
+
 ORDINALS = [n for n in range(BATCHES * (SIZE + 1)) if n % (SIZE + 1)]
 REJECTIONS = [n for n in range(BATCHES * (SIZE + 1)) if n % (SIZE + 1) == 0]
 
@@ -253,6 +261,30 @@ async def test_an_ingestor_that_breaks_off_is_resumed_where_it_stopped(
     assert len(rig.ingestor.calls) == 2
     assert rig.ingestor.calls[1].start_ordinal <= limit * (SIZE + 1)
     assert sorted(set(rig.moderator.judged)) == ORDINALS
+
+
+async def test_what_is_read_before_it_is_durable_is_left_where_it_becomes_no_report(
+    rig, database
+) -> None:
+    """Bytes that were there before are found while the ingestor reads them already."""
+    first = (await rig.reports.SubmitReport(upload(b"{}"), metadata=tenant())).report
+    rig.ingestor.hold = asyncio.Event()
+
+    async def again() -> AsyncIterator[report_pb.SubmitReportRequest]:
+        async for request in upload(b"{}"):
+            if request.HasField("header"):
+                request.header.duplicates = report_pb.DuplicateHandling.DUPLICATE_HANDLING_REUSE
+            yield request
+
+    answer = await rig.reports.SubmitReport(again(), metadata=tenant())
+    assert (answer.reused, answer.report.report_id) == (True, first.report_id)
+    async with asyncio.timeout(10):
+        while rig.ingestor.open or rig.moderator.open:
+            await asyncio.sleep(0.02)
+    assert {call.report_id for call in rig.ingestor.calls} >= {first.report_id}
+    for call in rig.ingestor.calls:
+        if call.report_id != first.report_id:
+            assert await _stored(database, call.report_id) == ([], [], [])
 
 
 @pytest.mark.parametrize("limit", [0, 3, 20])
