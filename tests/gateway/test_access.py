@@ -76,7 +76,9 @@ async def test_without_a_key_nothing_is_served(guarded: Guarded) -> None:
 
 
 @pytest.mark.parametrize(
-    "shown", ["Basic dTpw", "Bearer", "Bearer canary", f"Bearer {KEY[:-1]}", f"Bearer {KEY}x"]
+    "shown",
+    ["Basic dTpw", "Bearer", "Bearer canary", f"Bearer {KEY[:-1]}", f"Bearer {KEY}x"],
+    ids=["basic", "nothing", "a word", "cut", "longer"],
 )
 async def test_what_is_no_key_is_refused_and_not_repeated(guarded: Guarded, shown: str) -> None:
     with capture_logs() as lines:
