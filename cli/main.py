@@ -5,15 +5,25 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cli import auditing, certs, commands, deciding, evaluate, judging, queue, reading, watching
-from cli.usage import default_data_dir
+from cli import (
+    auditing,
+    certs,
+    commands,
+    deciding,
+    evaluate,
+    judging,
+    probing,
+    queue,
+    reading,
+    watching,
+)
+from cli.usage import ServiceName, default_data_dir
 
 app = typer.Typer(
     name="winnow",
@@ -31,20 +41,11 @@ evaluate.register(app)
 auditing.register(app)
 queue.register(app)
 certs.register(app)
+probing.register(app)
 dev = typer.Typer(no_args_is_help=True, help="Tools for developing and trying out.")
 app.add_typer(dev, name="dev")
 
 _ERROR = 2
-
-
-class ServiceName(StrEnum):
-    """What `winnow serve` can run."""
-
-    AUDIT = "audit"
-    GATEWAY = "gateway"
-    INGESTOR = "ingestor"
-    MODERATOR = "moderator"
-    ORCHESTRATOR = "orchestrator"
 
 
 def _fail(message: str) -> None:
