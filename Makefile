@@ -25,7 +25,11 @@ setup: $(VENV)/ready ## Everything into .venv, from the hashed lock
 demo: setup ## Two real reports through the whole system, from nothing
 	@$(BIN)/python tools/demo.py
 
-test: setup check ## All checks, all tests
+$(VENV)/can-render: $(VENV)/ready requirements-deploy.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-deploy.lock
+	@touch $@
+
+test: setup check $(VENV)/can-render ## All checks, all tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
 
 check: setup ## Format, lint, types, layers, contracts, generated code
@@ -56,6 +60,7 @@ lock: setup ## Renew the hashed locks from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml -o requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml --group dev -o requirements-dev.lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --group train -c requirements-dev.lock -o requirements-train.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --group deploy -c requirements-dev.lock -o requirements-deploy.lock
 
 conformance: setup ## Read a collection of real reports: make conformance SAMPLES=folder
 	@$(BIN)/python tools/conformance.py "$(SAMPLES)"
