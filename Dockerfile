@@ -27,10 +27,11 @@ RUN /opt/winnow/bin/python -m pip install --no-cache-dir --no-deps --no-build-is
 FROM python:${PYTHON}
 LABEL org.opencontainers.image.title="Winnow" \
       org.opencontainers.image.description="Separates what matters in a scanner's report from chaff, and keeps the record."
-# Volumes that are mounted there belong to this user.
+# What is mounted: volumes there belong to this user; secrets, if there are any.
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /var/lib/winnow --shell /usr/sbin/nologin winnow \
     && install --directory --owner winnow --group winnow --mode 0700 \
-       /var/lib/winnow /var/lib/winnow/certs /var/lib/winnow/checkpoints
+       /var/lib/winnow /var/lib/winnow/certs /var/lib/winnow/checkpoints \
+    && install --directory /run/secrets /run/tls
 COPY --from=build /opt/winnow /opt/winnow
 ENV PATH=/opt/winnow/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
