@@ -5,7 +5,7 @@ PYTHON ?= python3
 CODE := runtime ingestor moderator orchestrator audit gateway cli migrations tests bench tools
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format gen lock conformance shadow train evaluate bench crash canary tamper released clean
+.PHONY: help setup demo test render check format gen lock conformance shadow train evaluate bench crash canary tamper released clean
 
 help: ## This list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -24,6 +24,12 @@ setup: $(VENV)/ready ## Everything into .venv, from the hashed lock
 
 demo: setup ## Two real reports through the whole system, from nothing
 	@$(BIN)/python tools/demo.py
+
+render: $(VENV)/can-render ## What renders the Helm chart, for its tests (110 MB)
+
+$(VENV)/can-render: $(VENV)/ready requirements-deploy.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-deploy.lock
+	@touch $@
 
 test: setup check ## All checks, all tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
@@ -57,6 +63,7 @@ lock: setup ## Renew the hashed locks from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml -o requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml --group dev -o requirements-dev.lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --group train -c requirements-dev.lock -o requirements-train.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --group deploy -c requirements-dev.lock -o requirements-deploy.lock
 
 conformance: setup ## Read a collection of real reports: make conformance SAMPLES=folder
 	@$(BIN)/python tools/conformance.py "$(SAMPLES)"

@@ -158,13 +158,23 @@ class Authority:
 
 
 def init(
-    folder: Path, hosts: Iterable[str], tools: Iterable[str], days: int, ca_days: int
+    folder: Path,
+    hosts: Iterable[str],
+    tools: Iterable[str],
+    days: int,
+    ca_days: int,
+    *,
+    keep: bool = False,
 ) -> list[Issued]:
     """A CA, and certificates for the five services and these tools.
 
     Args:
         hosts: `NAME` for all services, or `SERVICE=NAME` for one.
         tools: names of tools.
+        keep: the folder may have been begun: what is missing is made, what is there stays.
+
+    Returns:
+        What was made.
 
     Raises:
         CertificateError: a name is none, or the folder holds a CA already.
@@ -182,8 +192,12 @@ def init(
         if not _NAME.match(tool):
             raise CertificateError("--tool: must have 1 to 63 characters of a-z 0-9 -")
         wanted[f"tool/{tool}"] = []
-    authority = Authority.make(folder, ca_days)
-    return [authority.issue(name, names, days) for name, names in wanted.items()]
+    there = {one.name for one in _issued(folder)} if keep else set()
+    missing = {name: names for name, names in wanted.items() if name not in there}
+    if not missing:
+        return []
+    authority = Authority(folder) if CA in there else Authority.make(folder, ca_days)
+    return [authority.issue(name, names, days) for name, names in missing.items()]
 
 
 def renew(folder: Path, names: Iterable[str], days: int) -> list[Issued]:

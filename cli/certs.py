@@ -43,12 +43,18 @@ def init(
     ca_days: Annotated[
         int, typer.Option(min=1, max=36500, help="How long the CA is believed.")
     ] = 3650,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Make what is missing in a folder that has some.")
+    ] = False,
 ) -> None:
     """Make a private CA, and a certificate for each service. Nothing is overwritten."""
     from cli import certificates
 
     with _reporting():
-        made = certificates.init(folder, host or (), tool or (), days, ca_days)
+        made = certificates.init(folder, host or (), tool or (), days, ca_days, keep=keep)
+    if not made:
+        print(f"nothing is missing in {folder}")
+        return
     _list(made)
     print(
         f"\nGive each process its folder, and nobody {folder / certificates.CA / 'ca.key'}: "

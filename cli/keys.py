@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -21,6 +20,7 @@ from cli.usage import (
 )
 
 if TYPE_CHECKING:
+    from cli.up import UpSettings
     from winnow.access.v1.api_key_pb2 import ApiKey
 
 Json = dict[str, Any]
@@ -76,11 +76,13 @@ def create(
             raise ClientError("--expires must read 12h, 90d or 8w")
         roles = [one.value for one in role]
         if direct:
-            url = os.environ.get("WINNOW_DATABASE_URL") or embedded_url(
-                (data_dir or default_data_dir()).expanduser()
+            given = _own_settings()
+            url = (
+                given.database_url.get_secret_value()
+                if given.database_url
+                else embedded_url((data_dir or default_data_dir()).expanduser())
             )
-            tenant = tenant or os.environ.get("WINNOW_TENANT", "default")
-            secret = make_directly(url, tenant, name, roles, span)
+            secret = make_directly(url, tenant or given.tenant, name, roles, span)
         elif tenant or data_dir:
             raise ClientError(
                 "--tenant and --data-dir go with --direct: a server makes keys of your own tenant"
@@ -161,6 +163,18 @@ def whoami(
     key = f" ({caller['key_id']})" if caller["key_id"] else ", without a key"
     print(escape(f"{caller['name']}{key}, tenant {caller['tenant_id']}"))
     print(f"may: {', '.join(caller['roles'])}")
+
+
+def _own_settings() -> UpSettings:
+    """The settings of this machine, as a service would read them."""
+    from cli.client import ClientError
+    from cli.up import UpSettings
+    from runtime import config
+
+    try:
+        return config.load(UpSettings)
+    except config.ConfigError as error:
+        raise ClientError(str(error)) from None
 
 
 def make_directly(

@@ -20,12 +20,13 @@ from cli import (
     evaluate,
     judging,
     keys,
+    probing,
     queue,
     reading,
     sealing,
     watching,
 )
-from cli.usage import default_data_dir
+from cli.usage import ServiceName, default_data_dir
 
 app = typer.Typer(
     name="winnow",
@@ -45,20 +46,11 @@ queue.register(app)
 certs.register(app)
 keys.register(app)
 sealing.register(app)
+probing.register(app)
 dev = typer.Typer(no_args_is_help=True, help="Tools for developing and trying out.")
 app.add_typer(dev, name="dev")
 
 _ERROR = 2
-
-
-class ServiceName(StrEnum):
-    """What `winnow serve` can run."""
-
-    AUDIT = "audit"
-    GATEWAY = "gateway"
-    INGESTOR = "ingestor"
-    MODERATOR = "moderator"
-    ORCHESTRATOR = "orchestrator"
 
 
 def _fail(message: str) -> None:

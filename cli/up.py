@@ -93,7 +93,7 @@ def migrate(url: str) -> str:
         ) from None
 
 
-def _believing(certificate: Path | None) -> ssl.SSLContext:
+def believing(certificate: Path | None) -> ssl.SSLContext:
     """A context that believes exactly this certificate, whatever host it is for."""
     context = ssl.create_default_context(cafile=certificate)
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
@@ -350,7 +350,7 @@ class House:
         until = time.monotonic() + _READY_SECONDS
         names = [name for name in ORDER if name != "gateway"]
         channels = [dial(self._address(name)) for name in names]
-        verify = _believing(self._given.gateway_tls_certificate)
+        verify = believing(self._given.gateway_tls_certificate)
         async with httpx.AsyncClient(timeout=2.0, trust_env=False, verify=verify) as client:
             while time.monotonic() < until and not self._stopping.is_set():
                 with contextlib.suppress(httpx.HTTPError):

@@ -34,6 +34,16 @@ class Risk(StrEnum):
     LOW = "low"
 
 
+class ServiceName(StrEnum):
+    """What `winnow serve` can run."""
+
+    AUDIT = "audit"
+    GATEWAY = "gateway"
+    INGESTOR = "ingestor"
+    MODERATOR = "moderator"
+    ORCHESTRATOR = "orchestrator"
+
+
 Server = Annotated[
     str,
     typer.Option(

@@ -28,12 +28,15 @@ OPTIONS: list[tuple[str, int]] = [
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
 ]
+# A name with several addresses is several copies of a service: each call goes to the next.
+_SPREAD = ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}')
 
 
 def dial(address: str, tls: Tls | None = None) -> grpc.aio.Channel:
     """A channel to `unix:/path` or `host:port`; connects when first used.
 
-    Over TLS the peer's certificate must be of the CA and for the host in the address.
+    Over TLS the peer's certificate must be of the CA and for the host in the address,
+    and calls are spread over all that the host's name stands for.
 
     Raises:
         ConfigError: the address is another machine's, and there is no certificate.
@@ -42,7 +45,7 @@ def dial(address: str, tls: Tls | None = None) -> grpc.aio.Channel:
     if tls is None or is_socket(address):
         return grpc.aio.insecure_channel(address, options=OPTIONS)
     return RenewingChannel(
-        lambda: grpc.aio.secure_channel(address, tls.client(), options=OPTIONS), tls
+        lambda: grpc.aio.secure_channel(address, tls.client(), options=[*OPTIONS, _SPREAD]), tls
     )
 
 

@@ -132,7 +132,7 @@ def to_status(error: WinnowError) -> status_pb2.Status:
 # In grpc's words: the peer's certificate does not hold; or the peer hung up on ours, which
 # TLS 1.3 tells only after the handshake.
 _CERTIFICATE = re.compile(
-    r"failed to connect to all addresses(?!.*unix:).*"
+    r"(?:failed to connect to all addresses|connections to all backends failing)(?!.*unix:).*"
     r"(?:handshake failed|verification check failed|Socket closed)",
     re.IGNORECASE | re.DOTALL,
 )

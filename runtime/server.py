@@ -33,8 +33,9 @@ _log = get_logger()
 # Our clients ping silent connections, each half minute (runtime.channels): without this
 # a server takes them for abusers, and cuts all that the connection carries.
 _PINGED = [("grpc.http2.min_ping_interval_without_data_ms", 10_000)]
-# Who has connected is looked at again each hour: certificates end.
-_LOOKED_AT_AGAIN = [("grpc.max_connection_age_ms", 3_600_000)]
+# Who has connected is looked at again: certificates end. Callers look up the name again
+# then, so that new copies get their share.
+_LOOKED_AT_AGAIN = [("grpc.max_connection_age_ms", 300_000)]
 # Calls that are worked on at a time, and all that may be open, watchers among them.
 CALLS_AT_ONCE = 512
 MAX_CONCURRENT_RPCS = 12_000

@@ -188,3 +188,19 @@ def test_a_folder_of_something_else(text: str | None, tmp_path: Path) -> None:
     assert done.exit_code == 2
     assert "cannot be read as a certificate" in done.stderr if text else "no certificates in"
     assert "canary" not in done.stderr
+
+
+def test_what_is_missing_is_made_and_what_is_there_stays(folder: Path) -> None:
+    before = contents(folder)
+    again = run("init", folder, "--host", "w.example", "--tool", "ci", "--keep")
+    assert (again.exit_code, again.stdout) == (0, f"nothing is missing in {folder}\n")
+    assert contents(folder) == before
+    for file in (folder / "audit").iterdir():
+        file.unlink()
+    assert run("init", folder, "--tool", "cd", "--keep").exit_code == 0
+    made = contents(folder)
+    assert {name for name in made if made[name] != before.get(name)} == {
+        "audit/cert.pem",
+        "audit/key.pem",
+        *(f"tool/cd/{file}.pem" for file in ("cert", "key", "ca")),
+    }

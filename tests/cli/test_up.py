@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from cli import certificates
 from cli.main import app
 from cli.serve import ServeError, bind
-from cli.up import House, UpError, UpSettings, _believing, _metrics_addresses, migrate
+from cli.up import House, UpError, UpSettings, _metrics_addresses, believing, migrate
 from runtime.tls import Files
 
 KEY = base64.b64encode(b"k" * 32).decode()
@@ -107,12 +107,12 @@ def test_the_gateways_own_certificate_is_the_one_believed(tmp_path: Path) -> Non
         Files({name: tmp_path / "c" / service / f"{name}.pem" for name in ("cert", "key")})
         for service in ("gateway", "audit")
     )
-    believing = _believing(tmp_path / "c" / "gateway" / "cert.pem")
-    assert shaken(believing, served.https())
+    context = believing(tmp_path / "c" / "gateway" / "cert.pem")
+    assert shaken(context, served.https())
     with pytest.raises(ssl.SSLCertVerificationError):
-        shaken(believing, other.https())
+        shaken(context, other.https())
     with pytest.raises(ssl.SSLCertVerificationError):
-        shaken(_believing(None), served.https())
+        shaken(believing(None), served.https())
 
 
 def shaken(client: ssl.SSLContext, server: ssl.SSLContext) -> bool:

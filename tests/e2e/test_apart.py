@@ -46,6 +46,18 @@ class Apart:
     ports: dict[str, int]
     processes: dict[str, subprocess.Popen[bytes]]
     http: httpx.Client
+    shared: dict[str, str]
+
+    def probe(self, name: str, **more: str) -> tuple[int, str]:
+        """What `winnow probe` ends with and says, asked as the service itself would be."""
+        done = subprocess.run(
+            [WINNOW, "probe", name],
+            env=self.shared | self.settings(name) | more,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        return done.returncode, done.stderr.decode()
 
     def settings(self, name: str) -> dict[str, str]:
         """The certificate of a folder, as variables."""
@@ -98,7 +110,7 @@ def apart(postgres: Postgres) -> Iterator[Apart]:
             timeout=60,
             trust_env=False,
         )
-        house = Apart(certs, ports, {}, http)
+        house = Apart(certs, ports, {}, http, shared)
         with (above / "log").open("wb") as output:
             for name in SERVICES:
                 house.processes[name] = subprocess.Popen(
@@ -171,6 +183,26 @@ async def test_its_ports_refuse_who_has_no_business_there(apart: Apart) -> None:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await getattr(stub(channel), method)(request, timeout=10)
             assert certificate_refused(caught.value)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_each_says_of_itself_whether_it_serves(apart: Apart, name: str) -> None:
+    assert apart.probe(name) == (0, "")
+
+
+def test_a_service_that_does_not_serve_is_told_from_one_that_cannot_be_asked(apart: Apart) -> None:
+    port = free_ports()["audit"]
+    nobody = f"0.0.0.0:{port}"
+    assert apart.probe("audit", WINNOW_AUDIT_LISTEN=nobody) == (1, "winnow: audit: no answer\n")
+    assert apart.probe("gateway", WINNOW_GATEWAY_LISTEN=nobody) == (
+        1,
+        "winnow: gateway: no answer\n",
+    )
+    assert apart.probe("ingestor", WINNOW_SEALING_KEY="canary") == (
+        2,
+        "winnow: WINNOW_SEALING_KEY: Value error, must be 32 bytes in base64 "
+        "(openssl rand -base64 32)\n",
+    )
 
 
 def test_it_refuses_to_be_reached_in_the_clear(apart: Apart) -> None:

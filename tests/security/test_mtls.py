@@ -528,3 +528,28 @@ def test_an_identity_that_is_none_is_not_shown() -> None:
         with pytest.raises(WinnowError) as caught:
             Peers().check("/winnow.seal.v1.SealService/GetSealing", Caller(identity))
         assert caught.value.metadata == {"peer": "none"}
+
+
+async def test_calls_are_spread_over_all_copies_of_a_service(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whom a name of two addresses stands for; one of them says that it does not serve."""
+    (one, first), (other, second) = [
+        await started(papers.tls(folder / "audit")) for _ in ("one", "other")
+    ]
+    await other._say(health_pb2.HealthCheckResponse.NOT_SERVING)
+    connect = grpc.aio.secure_channel
+
+    def both(_target: str, *credentials: Any, options: list[tuple[str, Any]]) -> grpc.aio.Channel:
+        named = [*options, ("grpc.ssl_target_name_override", "localhost")]
+        return connect(f"ipv4:{first},{second}", *credentials, options=named)
+
+    monkeypatch.setattr(grpc.aio, "secure_channel", both)
+    said: list[str] = []
+    async with dial("localhost:1", papers.tls(folder / "gateway")) as channel:
+        while not {"", "not serving"} <= set(said) and len(said) < 200:
+            said.append(await trouble(channel, 10))
+        said = [await trouble(channel, 10) for _ in range(10)]
+    assert (said.count(""), said.count("not serving")) == (5, 5)
+    for service in (one, other):
+        await service.stop(0)
