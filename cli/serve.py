@@ -154,6 +154,8 @@ def _expose(name: str, listener: socket.socket, facts: metrics.Facts | None) -> 
 async def _serve_http(app: Any, settings: GatewaySettings, fd: int | None) -> None:
     import uvicorn
 
+    from gateway.protocol import BoundedProtocol
+
     files = Files.of(settings, "gateway_tls_certificate", "gateway_tls_key")
     https = files.https() if files else None
     bound = bind(settings.gateway_listen) if fd is None else socket.socket(fileno=fd)
@@ -172,6 +174,7 @@ async def _serve_http(app: Any, settings: GatewaySettings, fd: int | None) -> No
             log_config=None,
             access_log=False,
             server_header=False,
+            http=BoundedProtocol,
             timeout_graceful_shutdown=_DRAIN_SECONDS,
             # Events are small, and each would be compressed once for every watcher.
             ws_per_message_deflate=False,

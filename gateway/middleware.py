@@ -104,9 +104,9 @@ class Requests:
                 message["headers"] += [one for one in SECURITY_HEADERS if one[0] not in named]
             await send(message)
 
-        refusal = self._door.refusal(scope)
         with log.bind(request_id=request_id, tenant=context.tenant.get()):
             try:
+                refusal = self._door.refusal(scope)
                 await (refusal or self._app)(scope, receive, answer)
             except ClientDisconnect:
                 status = _CLIENT_GONE

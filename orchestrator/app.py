@@ -177,8 +177,9 @@ def build(settings: OrchestratorSettings) -> Service:
         retention,
         IngestServiceStub(channels["ingestor"]),
     )
-    # Whose a key is decides which tenant's a call is.
-    access = Access(background, required=required)
+    # Whose a key is decides which tenant's a call is; nobody's work waits for strangers.
+    doors = Database(database_url, 2, role="winnow_background", name="access")
+    access = Access(doors, required=required)
     seals = SealService(background, queue, keyring, worker.ring)
     credentials = CredentialService(database)
     decisions = DecisionService(database, outbox, queue)
@@ -210,6 +211,7 @@ def build(settings: OrchestratorSettings) -> Service:
         for channel in channels.values():
             await channel.close()
         await background.close()
+        await doors.close()
         await database.close()
 
     return Service(

@@ -27,6 +27,8 @@ _log = get_logger()
 REWRAP = "sealing.rewrap"
 # There is one such job at a time.
 THE_KEY = "sealing"
+# In the job's payload: how many data keys were under which key.
+_WRAPPED = "wrapped"
 _AT_ONCE = 500
 _ADOPTED_AT_ONCE = 50
 
@@ -96,7 +98,7 @@ class Rewrapping:
         while after is not None:
             after = await self._database.run(self._adopt_some, job, after)
         # What is done is kept with the job: whoever takes it up counts on.
-        done: dict[str, int] = dict(job.payload)
+        done: dict[str, int] = dict(job.payload.get(_WRAPPED, {}))
         while await self._database.run(self._wrap_some, job, done):
             crash.point("sealing.rewrapped")
         await self._database.run(self._end, job, done)
@@ -133,7 +135,7 @@ class Rewrapping:
         if found:
             for _, wrapped in found:
                 done[wrapped.key_id] = done.get(wrapped.key_id, 0) + 1
-            self._queue.keep(connection, job, done)
+            self._queue.keep(connection, job, {**job.payload, _WRAPPED: done})
         crash.point("sealing.rewrapping", bool(found))
         return len(found)
 

@@ -71,6 +71,8 @@ class SealService(rpc.SealServiceServicer):
         check_held(connection, self._keyring)
         current = self._keyring.current
         counts = store_sealing.counts(connection)
+        # One that has given up would stand in the way of every other.
+        self._queue.drop_dead(connection, REWRAP, THE_KEY)
         self._queue.put(connection, REWRAP, THE_KEY, tenant=DEFAULT_TENANT)
         outstanding = sum(number for name, number in counts.items() if name != current)
         return pb.RotateSealingResponse(key_id=current, outstanding=outstanding)

@@ -42,6 +42,8 @@ from winnow.access.v1.api_key_pb2 import Role
 
 # For how long what is known of a key is believed.
 FRESH_SECONDS = 2.0
+# Of keys that were never seen, how many wait to be looked up.
+_STRANGERS = 64
 
 metadata = MetaData(schema="access")
 
@@ -172,6 +174,10 @@ class Access:
         self._required = required
         self._notes_use = notes_use
         self._known: dict[str, _Known] = {}
+        # Keys that were never seen are looked up one at a time: made-up ones must not stand
+        # in the way of those that are known.
+        self._strangers = asyncio.Lock()
+        self._queued = 0
 
     async def admit(self, method: str, sent: Sequence[tuple[str, str | bytes]]) -> None:
         """Sets tenant and caller of the current task's context from the key that is shown.
@@ -231,7 +237,7 @@ class Access:
     async def _look_up(self, key: Shown) -> _Known:
         known = self._known.get(key.key_id)
         if known is None or known.until <= time.monotonic():
-            known = await self._database.run(self._load, key)
+            known = await (self._database.run(self._load, key) if known else self._meet(key))
             if known is not None:
                 # As many as there are keys: none is kept of an id that nobody has.
                 self._known[key.key_id] = known
@@ -242,6 +248,16 @@ class Access:
         if known.expires_at is not None and known.expires_at <= now():
             raise api_keys.refused("the API key has expired")
         return known
+
+    async def _meet(self, key: Shown) -> _Known | None:
+        if self._queued >= _STRANGERS:
+            raise WinnowError("OVERLOADED", "too many unknown API keys at once", retry_after=2.0)
+        self._queued += 1
+        try:
+            async with self._strangers:
+                return await self._database.run(self._load, key)
+        finally:
+            self._queued -= 1
 
     def _load(self, connection: Connection, key: Shown) -> _Known | None:
         row = connection.execute(select(keys).where(keys.c.key_id == key.key_id)).one_or_none()

@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import grpc
@@ -283,7 +283,9 @@ def _unary(
                 remaining = UNARY_SECONDS if remaining is None else remaining
             with places.taken(method):
                 async with asyncio.timeout(remaining) as limit:
-                    response = await inner(request, servicer_context)
+                    # What is read as it comes may last, as streams of answers do.
+                    async with scope.admitted() if streamed else nullcontext():
+                        response = await inner(request, servicer_context)
         except TimeoutError as error:
             if not limit.expired():
                 await scope.fail(error)

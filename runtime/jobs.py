@@ -352,6 +352,13 @@ class Queue:
         table = self._table
         connection.execute(delete(table).where(table.c.kind == kind, table.c.key == key))
 
+    def drop_dead(self, connection: Connection, kind: str, key: str) -> None:
+        """Removes a dead letter, for another job of its kind and key to be put."""
+        table = self._table
+        connection.execute(
+            delete(table).where(table.c.kind == kind, table.c.key == key, table.c.state == DEAD)
+        )
+
     def there(self, connection: Connection, kind: str, key: str) -> bool:
         """Whether there is a job that is to be done."""
         table = self._table

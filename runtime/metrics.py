@@ -22,7 +22,7 @@ from importlib.metadata import version
 from itertools import product
 from socket import socket
 from socketserver import ThreadingMixIn
-from threading import Thread
+from threading import BoundedSemaphore, Thread
 from typing import Any, NamedTuple, TypeVar
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
@@ -136,7 +136,7 @@ _RPC = "RPC of the contracts, `ReportService/GetReport`"
 _ROUTE = "method and route of the API, `GET /reports/{report_id}`"
 _SCANNER = "`scanner_type` of docs/formats.md, or `unknown`"
 _KIND = "kind of job, `report.run`"
-_POOL = "`main`, of requests; `background`; `leases`: of heartbeats"
+_POOL = "`main`, of requests; `background`; `leases`: of heartbeats; `access`: of API keys"
 
 # fmt: off
 BUILD_INFO = _gauge("winnow_build_info", "Always 1.", SERVICES, version="of Winnow", python="of Python")
@@ -302,8 +302,25 @@ class _Handler(WSGIRequestHandler):
         """Nothing: a scrape is no news."""
 
 
+_READERS = 16
+
+
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
+    # A thread for each reader, of whom there are few; the others are turned away.
+    _places = BoundedSemaphore(_READERS)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._places.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
 
     def __init__(self, listener: socket, app: Any) -> None:
         super().__init__(("", 0), _Handler, bind_and_activate=False)

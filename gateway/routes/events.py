@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Request, Response, WebSocket, WebSocketDisconnect
 from starlette.requests import HTTPConnection
@@ -14,7 +13,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Send
 
 from gateway import answers, docs, problems
-from gateway.access import SUBPROTOCOL
+from gateway.access import SUBPROTOCOL, same_origin
 from gateway.backends import AUDIT, backends, calling
 from gateway.query import bind, unknown
 from gateway.translate import to_json
@@ -69,7 +68,7 @@ async def watch_report(request: Request) -> Response:
 
 @router.websocket("/reports/{report_id}/stream")
 async def watch_report_socket(socket: WebSocket) -> None:
-    if not _same_origin(socket):
+    if not same_origin(socket.headers):
         # No browser may read here for a page of somebody else's.
         await socket.close(_POLICY)
         return
@@ -117,11 +116,6 @@ async def _listen(socket: WebSocket) -> None:
     """Until the client has gone; what it says meanwhile is of no interest."""
     while (await socket.receive())["type"] != "websocket.disconnect":
         pass
-
-
-def _same_origin(socket: WebSocket) -> bool:
-    origin = socket.headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == socket.headers.get("host")
 
 
 def _followed(
