@@ -330,9 +330,13 @@ class Corpus:
             _json("\n".join(body)),
         )
 
-    def rows(self, findings: int) -> Iterator[Row]:
-        """`findings` rows, each at a place of its own while there are `PLACES` of them."""
-        draw = self._random.random
+    def rows(self, findings: int, rng: random.Random | None = None) -> Iterator[Row]:
+        """`findings` rows, each at a place of its own while there are `PLACES` of them.
+
+        Args:
+            rng: what draws them, if not the corpus itself, where it ended last.
+        """
+        draw = (rng or self._random).random
         rules, commits, paths = self.rules, self.commits, _PATHS
         place = int(draw() * PLACES)
         for _ in range(findings):
