@@ -20,6 +20,7 @@ from cli import (
     evaluate,
     judging,
     keys,
+    load,
     queue,
     reading,
     sealing,
@@ -45,6 +46,7 @@ queue.register(app)
 certs.register(app)
 keys.register(app)
 sealing.register(app)
+load.register(app)
 dev = typer.Typer(no_args_is_help=True, help="Tools for developing and trying out.")
 app.add_typer(dev, name="dev")
 
