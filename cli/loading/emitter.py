@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -28,6 +30,8 @@ Signer = Callable[[Shown, str, str, str, bytes, int], Iterable[tuple[str, str]]]
 SIGNER: Signer | None = None
 
 _PATH, _QUERY = "/reports", "envelope=false"
+# Findings whose writing takes some milliseconds.
+_LARGE_FINDINGS = 500
 # How long an oversized request waits, after its first bytes, to be refused by its head.
 _REFUSAL_SECONDS = 0.25
 _FINAL = ("done", "error", "cancelled")
@@ -78,19 +82,15 @@ class Run:
                 )
         self.telemetry = telemetry
         self.under_way = 0
-        self.unsent = 0
         self.begun = 0.0
         self._scenario = scenario
         self._keys = keys
         self._bodies = bodies
         self._run_id = run_id
-        connections = sum(emitter.in_flight for emitter in scenario.emitters)
-        self._http = httpx.AsyncClient(
-            base_url=server,
-            timeout=scenario.timeout,
-            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
-            trust_env=False,
-        )
+        self._server = server
+        self._tls = ssl.create_default_context()
+        self._clients: list[httpx.AsyncClient] = []
+        self._asking = self._client()
         self._base = urlsplit(server).path.rstrip("/")
         self._before: dict[tuple[str, str], _Request] = {}
 
@@ -98,7 +98,8 @@ class Run:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._http.aclose()
+        for client in self._clients:
+            await client.aclose()
 
     @property
     def now(self) -> float:
@@ -138,44 +139,66 @@ class Run:
                 return
             await asyncio.sleep(_POLL_SECONDS)
 
+    def _client(self) -> httpx.AsyncClient:
+        """A client that is closed with the run."""
+        client = httpx.AsyncClient(
+            base_url=self._server,
+            timeout=self._scenario.timeout,
+            verify=self._tls,
+            trust_env=False,
+        )
+        self._clients.append(client)
+        return client
+
     async def _emit(self, emitter: Emitter, plan: list[Shot]) -> None:
-        slots = asyncio.Semaphore(emitter.in_flight)
+        # One connection each, the last used first: a pool of many looks through all of
+        # them at each request, and the time that takes would pass for the server's.
+        idle: asyncio.LifoQueue[httpx.AsyncClient] = asyncio.LifoQueue()
+        for _ in range(emitter.in_flight):
+            idle.put_nowait(self._client())
         # What is due is sent late rather than not at all, but not for ever.
         last = self._scenario.duration + self._scenario.settle
         async with asyncio.TaskGroup() as group:
             for shot in plan:
-                await slots.acquire()
+                client = await idle.get()
                 if self.now > last:
-                    self.unsent += len(plan) - shot.number
                     return
-                request = await self._prepared(emitter, shot)
+                # Before it is due; a large one in a thread, so that it holds up nothing else.
+                made = partial(self._bodies.body, emitter.name, shot)
+                large = shot.findings > _LARGE_FINDINGS
+                body = await asyncio.to_thread(made) if large else made()
                 if (early := shot.at - self.now) > 0:
                     await asyncio.sleep(early)
-                if emitter.auth == "signed" and shot.kind not in ("unsigned", "replayed"):
-                    request = self._signed(request, self._keys[shot.key])
-                if shot.kind == GOOD:
-                    self._before[emitter.name, shot.key] = request
-                sending = group.create_task(self._send(emitter, shot, request))
-                sending.add_done_callback(lambda _: slots.release())
+                request = self._request(emitter, shot, body)
+                sending = group.create_task(self._send(client, emitter, shot, request))
+                sending.add_done_callback(partial(_given_back, idle, client))
 
-    async def _prepared(self, emitter: Emitter, shot: Shot) -> _Request:
-        """The request but for its signature, which has the time in it."""
-        if shot.kind == "replayed":
-            return self._before[emitter.name, shot.key]
-        # In a thread, so that a large report does not hold up what is due meanwhile.
-        body = await asyncio.to_thread(self._bodies.body, emitter.name, shot)
-        first = shot.number
-        if shot.kind == "conflicting":
-            first = self._before[emitter.name, shot.key].first
+    def _request(self, emitter: Emitter, shot: Shot, body: bytes) -> _Request:
+        before = self._before.get((emitter.name, shot.key))
+        if shot.kind == "replayed" and before is not None:
+            return before
+        first = before.first if shot.kind == "conflicting" and before else shot.number
         headers = [("Idempotency-Key", f"load-{self._run_id}-{emitter.name}-{first}")]
         if shot.kind == GOOD and not emitter.wait:
             headers.append(("Prefer", "respond-async"))
         query = "" if shot.kind == "envelope" else _QUERY
-        if shot.key and shot.kind != "unsigned" and emitter.auth == "key":
+        if shot.kind != "unsigned" and emitter.auth == "key":
             headers.append((HEADER, f"Bearer {self._keys[shot.key].text}"))
-        return _Request(headers, query, body, first)
+        if shot.kind != "unsigned" and emitter.auth == "signed":
+            headers += self._signature(self._keys[shot.key], query, body)
+        request = _Request(headers, query, body, first)
+        if shot.kind == GOOD:
+            self._before[emitter.name, shot.key] = request
+        return request
 
-    async def _send(self, emitter: Emitter, shot: Shot, request: _Request) -> None:
+    def _signature(self, key: Shown, query: str, body: bytes) -> Iterable[tuple[str, str]]:
+        assert SIGNER is not None  # looked at when the run was made
+        digest = hashlib.sha256(body).digest()
+        return SIGNER(key, "POST", self._base + _PATH, query, digest, int(time.time()))
+
+    async def _send(
+        self, client: httpx.AsyncClient, emitter: Emitter, shot: Shot, request: _Request
+    ) -> None:
         content: bytes | AsyncIterator[bytes] = request.body
         headers, size = request.headers, len(request.body)
         if shot.kind == "oversized":
@@ -189,7 +212,7 @@ class Run:
         status, reason, answer, replayed = 0, "", {}, False
         try:
             async with asyncio.timeout(self._scenario.timeout):
-                response = await self._http.post(url, content=content, headers=headers)
+                response = await client.post(url, content=content, headers=headers)
             status, answer = response.status_code, _object(response)
             replayed = response.headers.get("Idempotent-Replayed") == "true"
             if not response.is_success:
@@ -220,19 +243,12 @@ class Run:
             )
         )
 
-    def _signed(self, request: _Request, key: Shown) -> _Request:
-        assert SIGNER is not None  # looked at when the run was made
-        digest = hashlib.sha256(request.body).digest()
-        path = self._base + _PATH
-        fields = SIGNER(key, "POST", path, request.query, digest, int(time.time()))
-        return request._replace(headers=[*request.headers, *fields])
-
     async def _asked(self, slots: asyncio.Semaphore, report_id: str, key: str) -> Ended | None:
         """How a report ended; None if it has not, or the server does not say."""
         headers = {HEADER: f"Bearer {self._keys[key].text}"} if key else {}
         async with slots:
             try:
-                response = await self._http.get(
+                response = await self._asking.get(
                     f"{_PATH}/{report_id}", params={"findings": "false"}, headers=headers
                 )
             except httpx.HTTPError:
@@ -243,6 +259,12 @@ class Run:
         times = [_time(answer.get(name)) for name in ("created_at", "finished_at")]
         took = (times[1] - times[0]).total_seconds() if times[0] and times[1] else None
         return Ended(report_id, _text(answer, "status"), took)
+
+
+def _given_back(
+    idle: asyncio.LifoQueue[httpx.AsyncClient], client: httpx.AsyncClient, _: object
+) -> None:
+    idle.put_nowait(client)
 
 
 async def _slowly(body: bytes, size: int) -> AsyncIterator[bytes]:

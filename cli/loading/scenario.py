@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from cli.loading.profiles import Profile, Seconds, expected, peak
 
 MOST_REQUESTS = 200_000
+_MOST_IN_FLIGHT = 2_048
 _MOST_BYTES = 256 << 10
-_MOST_FINDINGS = 100_000
+_MOST_FINDINGS = 20_000
 _DURATION = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)(s|m|h)")
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
@@ -159,6 +160,8 @@ class Scenario(_Part):
         names = [emitter.name for emitter in self.emitters]
         if len(set(names)) != len(names):
             raise ValueError("two emitters have the same name")
+        if sum(emitter.in_flight for emitter in self.emitters) > _MOST_IN_FLIGHT:
+            raise ValueError(f"in_flight of all emitters must not be above {_MOST_IN_FLIGHT}")
         # A random one may send a few more.
         if sum(expected(one.profile, self.duration) for one in self.emitters) > MOST_REQUESTS:
             raise ValueError(
