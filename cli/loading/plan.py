@@ -38,15 +38,18 @@ class Shot(NamedTuple):
 def shots(emitter: Emitter, duration: float, seed: int) -> list[Shot]:
     """All requests of an emitter, in their order."""
     rng = random.Random(f"{seed} {emitter.name}")
-    shares = emitter.share.of()
-    kinds = [GOOD, *shares]
-    weights = [max(0.0, 1 - sum(shares.values())), *shares.values()]
+    arrivals = rng if emitter.arrivals == "random" else None
+    due = list(moments(emitter.profile, duration, arrivals))
+    # As many as the shares say, also in a short run, at places that are drawn.
+    kinds = [
+        kind for kind, share in emitter.share.of().items() for _ in range(round(share * len(due)))
+    ]
+    kinds = [*kinds[: len(due)], *[GOOD] * (len(due) - len(kinds))]
+    rng.shuffle(kinds)
     planned: list[Shot] = []
     known = set()
-    arrivals = rng if emitter.arrivals == "random" else None
-    for number, at in enumerate(list(moments(emitter.profile, duration, arrivals))):
+    for number, (at, kind) in enumerate(zip(due, kinds, strict=True)):
         key = emitter.keys[number % len(emitter.keys)] if emitter.keys else ""
-        kind = rng.choices(kinds, weights)[0]
         if kind in AGAIN and key not in known:
             kind = GOOD
         if kind == GOOD:

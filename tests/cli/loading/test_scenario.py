@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -117,9 +118,8 @@ def test_the_plan_is_the_same_for_the_same_seed_only(tmp_path: Path) -> None:
     emitter = load(written(tmp_path, GOOD_ONE)).emitters[0]
     plan = shots(emitter, 10, 1)
     assert plan == shots(emitter, 10, 1) != shots(emitter, 10, 2)
-    assert len(plan) == 50
-    kinds = {shot.kind for shot in plan}
-    assert kinds == {GOOD, "malformed", "replayed", "conflicting"}
+    kinds = Counter(shot.kind for shot in plan)
+    assert kinds == {GOOD: 25, "malformed": 10, "replayed": 10, "conflicting": 5}
 
 
 def test_nothing_is_repeated_before_there_is_something_to_repeat() -> None:
