@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cli.loading.corpus import Corpus
 from cli.loading.plan import AGAIN, GOOD, Bodies, shots
-from cli.loading.scenario import Scenario, ScenarioError, load, seconds
+from cli.loading.profiles import Burst, Constant, Ramp, Soak
+from cli.loading.scenario import (
+    Emitter,
+    Expectations,
+    Scenario,
+    ScenarioError,
+    Shares,
+    load,
+    seconds,
+)
+from cli.loading.telemetry import Ended, Memory, Sent
 
 ROOT = Path(__file__).resolve().parents[3]
 SHIPPED = sorted((ROOT / "deploy" / "scenarios").glob("*.yaml"))
@@ -136,3 +149,25 @@ def test_bodies_are_the_same_in_any_order() -> None:
     forth = [one.body("jobs", shot) for shot in plan]
     assert forth == [other.body("jobs", shot) for shot in reversed(plan)][::-1]
     assert len(set(forth)) == len(plan)
+
+
+def test_the_document_has_every_member() -> None:
+    text = (ROOT / "docs" / "load.md").read_text()
+    rows = {
+        cells[0].strip(): cells[1:]
+        for line in text.splitlines()
+        if len(cells := line.strip("|").split("|")) > 1
+    }
+    assert {*Shares.model_fields} <= set(rows)
+    assert {*Emitter.model_fields} - {"name", "profile"} <= set(rows)
+    for kind in (Constant, Ramp, Burst, Soak):
+        told = rows[kind.__name__.lower()][0]
+        members = {field.alias or name for name, field in kind.model_fields.items()} - {"kind"}
+        assert {word.strip("`") for word in re.findall(r"`\w+`", told)} == members
+    for kind, line in (("request", Sent), ("report", Ended), ("memory", Memory)):
+        assert {field.name for field in fields(line)} <= set(re.findall(r"\w+", rows[kind][0]))
+    expected = text.partition("**What is expected.**")[2].partition("\n\n")[0]
+    assert {*Expectations.model_fields} <= set(re.findall(r"`(\w+)`", expected))
+    assert {f"`{file.name}`" for file in SHIPPED} <= set(rows)
+    block = text.partition("```yaml\n")[2].partition("```")[0]
+    assert Scenario.model_validate(yaml.safe_load(block)).keys == ["shop", "web"]
