@@ -32,6 +32,9 @@ SIGNER: Signer | None = None
 _PATH, _QUERY = "/reports", "envelope=false"
 # Findings whose writing takes some milliseconds.
 _LARGE_FINDINGS = 500
+# Below the five seconds after which a gateway closes what is idle: a request that meets
+# the closing would look like one that was not answered.
+_IDLE_SECONDS = 2.0
 # How long an oversized request waits, after its first bytes, to be refused by its head.
 _REFUSAL_SECONDS = 0.25
 _FINAL = ("done", "error", "cancelled")
@@ -145,6 +148,7 @@ class Run:
             base_url=self._server,
             timeout=self._scenario.timeout,
             verify=self._tls,
+            limits=httpx.Limits(keepalive_expiry=_IDLE_SECONDS),
             trust_env=False,
         )
         self._clients.append(client)

@@ -37,7 +37,7 @@ class Shot(NamedTuple):
 
 def shots(emitter: Emitter, duration: float, seed: int) -> list[Shot]:
     """All requests of an emitter, in their order."""
-    rng = random.Random(f"{seed} {emitter.name}")
+    rng = random.Random(f"{seed} {emitter.name}")  # noqa: S311 -- the same for the same seed
     arrivals = rng if emitter.arrivals == "random" else None
     due = list(moments(emitter.profile, duration, arrivals))
     # As many as the shares say, also in a short run, at places that are drawn.
@@ -80,7 +80,7 @@ class Bodies:
         """The body of a request; the same for the same shot, and nothing for a replayed one."""
         if shot.kind == "replayed":
             return b""
-        rng = random.Random(f"{self._seed} {emitter} {shot.number}")
+        rng = random.Random(f"{self._seed} {emitter} {shot.number}")  # noqa: S311 -- the same for the same seed
         # Cut in its middle, only this one is damaged beyond a record that cannot be read.
         report_format = "gitleaks" if shot.kind == "malformed" else shot.report_format
         report = b"".join(written(report_format, shot.findings, self._corpus, rng))
