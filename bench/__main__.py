@@ -10,10 +10,10 @@ import argparse
 import json
 
 from bench import house
-from bench.generate import FORMATS, generate
 from bench.limits import copy_binary, json_loads, msgspec_decode
 from bench.measure import Figures
 from bench.stages import moderate, parse
+from cli.loading.reports import FORMATS, generate
 
 # Above this the stages alone would hold gigabytes; the house streams.
 _WHOLE = 200_000

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from bench.generate import generate
 from bench.measure import Figures, cpu_seconds, descendants, peak_rss
+from cli.loading.reports import generate
 
 _WINNOW = Path(sys.executable).parent / "winnow"
 _MIB = 1 << 20

@@ -5,8 +5,8 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 
-from bench.generate import generate
 from bench.measure import Figures, measure
+from cli.loading.reports import generate
 from ingestor.parsing import IngestKeys, read_report
 from moderator.pipeline import Pipeline
 from moderator.stages import stages

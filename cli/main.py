@@ -20,6 +20,7 @@ from cli import (
     evaluate,
     judging,
     keys,
+    load,
     probing,
     queue,
     reading,
@@ -47,6 +48,7 @@ certs.register(app)
 keys.register(app)
 sealing.register(app)
 probing.register(app)
+load.register(app)
 dev = typer.Typer(no_args_is_help=True, help="Tools for developing and trying out.")
 app.add_typer(dev, name="dev")
 

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.corpus import PLACES, Corpus
-from bench.generate import FORMATS, generate
+from cli.loading.corpus import PLACES, Corpus
+from cli.loading.reports import FORMATS, generate
 
 
 def _records(report_format: str, report: bytes) -> list[dict[str, Any]]:

@@ -8,9 +8,9 @@ import sys
 import psycopg
 import pytest
 
-from bench.generate import generate
 from bench.limits import copy_binary, json_loads, msgspec_decode
 from bench.measure import cpu_seconds, descendants, peak_rss
+from cli.loading.reports import generate
 
 _BUSY = """
 import subprocess, sys, time

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.generate import FORMATS, generate
 from bench.stages import moderate, parse
+from cli.loading.reports import FORMATS, generate
 
 
 @pytest.mark.parametrize("report_format", FORMATS)

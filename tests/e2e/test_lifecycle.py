@@ -12,7 +12,7 @@ import httpx
 import psycopg
 import pytest
 
-from bench.generate import generate
+from cli.loading.reports import generate
 from cli.postgres import Postgres
 from tests.e2e.house import (
     SERVICES,

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from bench.generate import generate
+from cli.loading.reports import generate
 
 # Longer than anything is away, or is killed again and again.
 _PATIENCE_SECONDS = 600.0

@@ -210,7 +210,7 @@ class Corpus:
     """Everything that findings are drawn from; one seed, one corpus."""
 
     def __init__(self, seed: int) -> None:
-        self._random = rng = random.Random(seed)
+        self._random = rng = random.Random(seed)  # noqa: S311 -- the same for the same seed
         self._pools = {
             name: "".join(rng.choices(letters, k=_POOL + 256)).encode()
             for name, letters in _ALPHABETS.items()
@@ -330,9 +330,13 @@ class Corpus:
             _json("\n".join(body)),
         )
 
-    def rows(self, findings: int) -> Iterator[Row]:
-        """`findings` rows, each at a place of its own while there are `PLACES` of them."""
-        draw = self._random.random
+    def rows(self, findings: int, rng: random.Random | None = None) -> Iterator[Row]:
+        """`findings` rows, each at a place of its own while there are `PLACES` of them.
+
+        Args:
+            rng: what draws them, if not the corpus itself, where it ended last.
+        """
+        draw = (rng or self._random).random
         rules, commits, paths = self.rules, self.commits, _PATHS
         place = int(draw() * PLACES)
         for _ in range(findings):
