@@ -23,6 +23,7 @@ from cli import (
     queue,
     reading,
     sealing,
+    signing,
     watching,
 )
 from cli.usage import default_data_dir
@@ -44,6 +45,7 @@ auditing.register(app)
 queue.register(app)
 certs.register(app)
 keys.register(app)
+signing.register(app)
 sealing.register(app)
 dev = typer.Typer(no_args_is_help=True, help="Tools for developing and trying out.")
 app.add_typer(dev, name="dev")

@@ -14,7 +14,8 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import problems
-from gateway.access import Door
+from gateway.access import OPEN, Door
+from gateway.signed import admit, checked, head
 from runtime import context, log
 from runtime.clock import uuid7
 from runtime.errors import WinnowError
@@ -83,6 +84,13 @@ class Requests:
             await send(message)
 
         refusal = self._door.refusal(scope)
+        signed = None if refusal or scope["path"] in OPEN else head(scope)
+        if signed is not None:
+            try:
+                receive = checked(receive, signed)
+                await admit(signed, scope["app"].state.backends)
+            except WinnowError as error:
+                refusal = problems.response(error)
         with log.bind(request_id=request_id, tenant=context.tenant.get()):
             try:
                 await (refusal or self._app)(scope, receive, answer)

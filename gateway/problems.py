@@ -44,6 +44,8 @@ def response(error: WinnowError) -> Response:
         headers["Retry-After"] = str(math.ceil(error.retry_after))
     if error.http_status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
+    if reason := error.metadata.get("backpressure"):
+        headers["X-Backpressure-Reason"] = reason
     return _answer(error.http_status, body(error), headers)
 
 

@@ -34,6 +34,12 @@ class OrchestratorSettings(GuardedSettings, SealingSettings):
     lease_seconds: float = Field(
         10.0, ge=1, description="seconds after which work of a silent orchestrator is taken over"
     )
+    signature_tolerance: float = Field(
+        300.0,
+        gt=0,
+        le=86_400,
+        description="seconds by which the time of a signed request may differ from the clock",
+    )
     audit_required: bool = Field(
         False, description="accept no report while the audit log cannot be written"
     )
@@ -50,6 +56,7 @@ def build(settings: OrchestratorSettings) -> Service:
     import os
     import socket
     import uuid
+    from datetime import timedelta
 
     from orchestrator import activity, housekeeping, tables
     from orchestrator.gate import AuditGate
@@ -78,6 +85,7 @@ def build(settings: OrchestratorSettings) -> Service:
     from runtime.keyring import Keyring
     from runtime.schedules import Scheduler
     from runtime.server import Service
+    from runtime.signatures import Signatures
     from runtime.tls import Tls
     from runtime.transport.delivery import Policy
     from runtime.worker import Kind, Worker, transaction
@@ -108,6 +116,8 @@ def build(settings: OrchestratorSettings) -> Service:
     background = Database(database_url, 2, role="winnow_background")
     # Heartbeats must not queue behind sweeps.
     leases = Database(database_url, 2, role="winnow_background")
+    # Nor must whoever calls.
+    doorkeeping = Database(database_url, 2, role="winnow_background")
     keyring = Keyring.of(settings)
     tls = Tls.of(settings)
     channels = {
@@ -178,7 +188,8 @@ def build(settings: OrchestratorSettings) -> Service:
         IngestServiceStub(channels["ingestor"]),
     )
     # Whose a key is decides which tenant's a call is.
-    access = Access(background, required=required)
+    access = Access(doorkeeping, required=required, keyring=keyring)
+    signatures = Signatures(doorkeeping, access, timedelta(seconds=settings.signature_tolerance))
     seals = SealService(background, queue, keyring, worker.ring)
     credentials = CredentialService(database)
     decisions = DecisionService(database, outbox, queue)
@@ -189,7 +200,7 @@ def build(settings: OrchestratorSettings) -> Service:
         if job.kind == RUN:
             watches.ring(uuid.UUID(job.key))
 
-    keys = AccessService(database, outbox, access)
+    keys = AccessService(database, outbox, access, signatures, keyring)
     queues = QueueService(database, queue, runner.reopen, retried)
 
     def register(server: grpc.aio.Server) -> None:
@@ -210,6 +221,7 @@ def build(settings: OrchestratorSettings) -> Service:
         for channel in channels.values():
             await channel.close()
         await background.close()
+        await doorkeeping.close()
         await database.close()
 
     return Service(

@@ -197,7 +197,7 @@ class _Scope:
             return
         handling = asyncio.current_task()
         assert handling is not None
-        guard = asyncio.create_task(self._access.until_refused(self._method, self._metadata))
+        guard = asyncio.create_task(self._access.until_refused())
         guard.add_done_callback(lambda done: None if done.cancelled() else handling.cancel())
         try:
             yield
