@@ -43,11 +43,12 @@ format: setup ## Format the code
 	@$(BIN)/ruff format --quiet $(CODE)
 	@$(BIN)/ruff check --quiet --fix $(CODE)
 
-gen: setup ## Regenerate gen/, docs/openapi.json, docs/event.schema.json, docs/formats.md
+gen: setup ## Regenerate gen/, docs/openapi.json, docs/event.schema.json, docs/formats.md, dashboards
 	@$(BIN)/python tools/check_gen.py --write
 	@$(BIN)/python -m gateway.event_schema > docs/event.schema.json
 	@$(BIN)/python -m gateway.openapi > docs/openapi.json
 	@$(BIN)/python -m ingestor.formats > docs/formats.md
+	@$(BIN)/python -m tools.observability --write
 
 released: setup ## Take the contracts as they are for released (after review)
 	@$(BIN)/buf build protos --exclude-source-info -o protos/released.binpb

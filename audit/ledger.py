@@ -22,7 +22,7 @@ from audit.log import HASH_BYTES
 from audit.notes import Checkpoint, NoteError
 from audit.publishing import Folder
 from audit.store import Entry, Signed, State
-from runtime import crash
+from runtime import crash, metrics
 from runtime.database import Database
 from runtime.errors import WinnowError
 from runtime.log import get_logger
@@ -142,6 +142,12 @@ class Ledger:
             self._unpublished += state.fresh
             self._grown.set()
         self._state = state._replace(fresh=b"")
+        metrics.AUDIT_EVENTS.set(state.signed.checkpoint.size)
+        self._count_unpublished()
+
+    def _count_unpublished(self) -> None:
+        events = len(self._unpublished) // HASH_BYTES if self._folder else 0
+        metrics.AUDIT_UNPUBLISHED.set(events)
 
     async def _publish(self) -> None:
         self._grown.clear()
@@ -158,3 +164,4 @@ class Ledger:
             self._grown.set()
         else:
             del self._unpublished[: len(hashes)]
+            self._count_unpublished()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
+from datetime import UTC
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -12,7 +13,8 @@ from sqlalchemy import Connection
 
 from audit import log, notes, store
 from audit.ledger import Ledger
-from runtime import context, paging
+from runtime import context, metrics, paging
+from runtime.clock import now
 from runtime.database import Database
 from runtime.errors import WinnowError
 from winnow.audit.v1 import audit_service_pb2 as pb
@@ -48,7 +50,10 @@ class AuditService(rpc.AuditServiceServicer):
         self, request: pb.AppendEventsRequest, _context: Any
     ) -> pb.AppendEventsResponse:
         entries = [_entry(event) for event in request.events]
-        return pb.AppendEventsResponse(sequences=await self._ledger.append(entries))
+        sequences = await self._ledger.append(entries)
+        oldest = min(event.occurred_at.ToDatetime(UTC) for event in request.events)
+        metrics.observe(metrics.AUDIT_LAG, (now() - oldest).total_seconds())
+        return pb.AppendEventsResponse(sequences=sequences)
 
     async def ListEvents(
         self, request: pb.ListEventsRequest, _context: Any

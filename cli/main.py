@@ -94,6 +94,14 @@ def up(
             "keys on any other than a loopback address."
         ),
     ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Serve metrics for Prometheus: the gateway's there, the other services' "
+            "on the four ports after it.",
+        ),
+    ] = None,
 ) -> None:
     """Run everything on this machine: database, services, REST API. Ctrl-C drains and stops.
 
@@ -109,7 +117,8 @@ def up(
     folder = (data_dir or default_data_dir()).expanduser().resolve()
     try:
         config.check_names(SETTINGS.values())
-        given = config.load(UpSettings, **({"auth": auth.value} if auth else {}))
+        said = {"auth": auth.value if auth else None, "metrics_listen": metrics}
+        given = config.load(UpSettings, **{name: one for name, one in said.items() if one})
         log.configure("up", given.log_level)
         house = House(folder, listen, given)
         asyncio.run(house.run(lambda line: print(f"winnow is ready: {line}", flush=True)))

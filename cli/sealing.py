@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
+from cli.keys import keys_app
 from cli.usage import (
     DEFAULT_SERVER,
     ERROR,
@@ -152,16 +153,12 @@ def rotate(
         _print(answer)
 
 
-def add_commands(keys: typer.Typer) -> None:
-    """Adds `rotate` and `status` to the `winnow keys` group."""
-    for command in (rotate, status):
-        keys.command()(command)
-
-
 def register(app: typer.Typer) -> None:
     """Adds these commands to the `winnow` command."""
     for command in (raw, shred, delete):
         app.command()(command)
+    keys_app.command()(rotate)
+    keys_app.command()(status)
 
 
 def _ask(question: str, yes: bool) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import gc
 import importlib
+import ipaddress
 import os
 import re
 import signal
@@ -24,7 +25,7 @@ from gateway.app import GatewaySettings
 from ingestor.app import IngestorSettings
 from moderator.app import ModeratorSettings
 from orchestrator.app import OrchestratorSettings
-from runtime import config, log
+from runtime import config, log, metrics, tracing
 from runtime.tls import Files
 
 SETTINGS: dict[str, type[config.Settings]] = {
@@ -34,6 +35,8 @@ SETTINGS: dict[str, type[config.Settings]] = {
     "moderator": ModeratorSettings,
     "orchestrator": OrchestratorSettings,
 }
+
+_log = log.get_logger()
 
 _UNREAD_MS = 60_000
 _DRAIN_SECONDS = 10
@@ -80,15 +83,10 @@ def bind(address: str) -> socket.socket:
     Raises:
         ServeError: the address is none, or cannot be used.
     """
-    host, _, port = address.rpartition(":")
-    # Without a host it would be every interface of the machine.
-    if not (_HOST.match(host) and port.isascii() and port.isdigit() and int(port[:6]) < 1 << 16):
-        raise ServeError(
-            f"cannot listen on {address}: must be host:port, for example 127.0.0.1:8080"
-        )
+    host, port = parse(address)
     family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
     try:
-        listener = socket.create_server((host.strip("[]"), int(port)), family=family, backlog=2048)
+        listener = socket.create_server((host.strip("[]"), port), family=family, backlog=2048)
     except socket.gaierror as error:
         raise ServeError(f"cannot listen on {address}: {error.strerror}") from None
     except OSError as error:
@@ -101,7 +99,31 @@ def bind(address: str) -> socket.socket:
     return listener
 
 
+def parse(address: str) -> tuple[str, int]:
+    """Host, with [] around an IPv6 one, and port.
+
+    Raises:
+        ServeError: the address is none.
+    """
+    host, _, port = address.rpartition(":")
+    # Without a host it would be every interface of the machine.
+    if not (_HOST.match(host) and port.isascii() and port.isdigit() and int(port[:6]) < 1 << 16):
+        raise ServeError(
+            f"cannot listen on {address}: must be host:port, for example 127.0.0.1:8080"
+        )
+    return host, int(port)
+
+
 async def _run(name: str, settings: Any, fd: int | None) -> None:
+    if settings.otlp_endpoint:
+        tracing.configure(name, settings.otlp_endpoint)
+    try:
+        await _serve(name, settings, fd)
+    finally:
+        tracing.stop()
+
+
+async def _serve(name: str, settings: Any, fd: int | None) -> None:
     # Built inside the loop: gRPC channels belong to the loop that they are made in.
     built = importlib.import_module(f"{name}.app").build(settings)
     # What start-up made lives as long as the process: the collector need not walk
@@ -109,6 +131,8 @@ async def _run(name: str, settings: Any, fd: int | None) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
+    if settings.metrics_listen:
+        _expose(name, bind(settings.metrics_listen), getattr(built, "facts", None))
     if name == "gateway":
         await _serve_http(built, settings, fd)
         return
@@ -116,6 +140,15 @@ async def _run(name: str, settings: Any, fd: int | None) -> None:
         await built.run()
     except RuntimeError as error:  # what grpc raises when it cannot bind
         raise ServeError(f"cannot listen on {built.address}: {error}") from None
+
+
+def _expose(name: str, listener: socket.socket, facts: metrics.Facts | None) -> None:
+    """Serves the metrics until the process ends."""
+    metrics.Exposition(name, listener, facts)
+    host, port = listener.getsockname()[:2]
+    # Nobody is asked who he is there.
+    write = _log.info if ipaddress.ip_address(host).is_loopback else _log.warning
+    write("metrics.listening", status="serving", address=f"{host}:{port}")
 
 
 async def _serve_http(app: Any, settings: GatewaySettings, fd: int | None) -> None:

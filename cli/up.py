@@ -27,9 +27,9 @@ from typing import Any
 from pydantic import SecretStr
 
 from cli.postgres import Postgres, PostgresError
-from cli.serve import bind
+from cli.serve import bind, parse
 from cli.usage import ADMIN_KEY_FILE, SERVER_FILE
-from runtime import crash
+from runtime import crash, metrics
 from runtime.channels import dial
 from runtime.config import GuardedSettings, Key
 from runtime.errors import WinnowError
@@ -108,6 +108,24 @@ def _write_secret(path: Path, value: str) -> None:
         file.write(value)
 
 
+def _metrics_addresses(first: str | None) -> dict[str, dict[str, str]]:
+    """The setting of each service: consecutive ports, or any free ones where the first is 0.
+
+    Raises:
+        cli.serve.ServeError: the address is none, or leaves no room for five.
+    """
+    if not first:
+        return {}
+    host, port = parse(first)
+    ports = range(port, port + len(metrics.SERVICES)) if port else [0] * len(metrics.SERVICES)
+    addresses = [f"{host}:{one}" for one in ports]
+    parse(addresses[-1])
+    return {
+        name: {"WINNOW_METRICS_LISTEN": address}
+        for name, address in zip(metrics.SERVICES, addresses, strict=True)
+    }
+
+
 class House:
     """Everything that `winnow up` runs.
 
@@ -116,6 +134,9 @@ class House:
         listen: the gateway's address, host:port.
         given: a server to use instead of the embedded one, and keys to use
             instead of made ones.
+
+    Raises:
+        cli.serve.ServeError: the address for metrics is none.
     """
 
     def __init__(self, data_dir: Path, listen: str, given: UpSettings) -> None:
@@ -129,6 +150,7 @@ class House:
         self._environment: dict[str, str] = {}
         self._lock_file: int | None = None
         self._keys_needed = False
+        self._metrics = _metrics_addresses(given.metrics_listen)
 
     async def run(self, ready: Callable[[str], None]) -> None:
         """Starts everything, calls `ready`, runs until a signal.
@@ -292,7 +314,7 @@ class House:
                 str(os.getpid()),
                 *(("--fd", str(self._socket.fileno())) if name == "gateway" else ()),
                 pass_fds=(self._socket.fileno(),) if name == "gateway" else (),
-                env=self._environment,
+                env=self._environment | self._metrics.get(name, {}),
                 stdin=asyncio.subprocess.DEVNULL,
                 start_new_session=True,
             )

@@ -49,7 +49,7 @@ def build(settings: GatewaySettings) -> FastAPI:
     from gateway import docs, problems
     from gateway.access import Door
     from gateway.backends import connect
-    from gateway.middleware import Requests
+    from gateway.middleware import Requests, expect
     from gateway.routes import (
         audit,
         credentials,
@@ -108,6 +108,7 @@ def build(settings: GatewaySettings) -> FastAPI:
         health,
     ):
         app.include_router(routes.router)
+        expect(routes.router.routes)
     app.add_middleware(Requests, tenant=settings.tenant, door=door)
     problems.install(app)
     docs.install(app)

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterable
 
 from starlette.requests import ClientDisconnect
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import problems
 from gateway.access import OPEN, Door
 from gateway.signed import admit, checked, head
-from runtime import context, log
+from runtime import context, log, metrics, tracing
 from runtime.clock import uuid7
 from runtime.errors import WinnowError
 
@@ -28,6 +30,8 @@ _CLIENT_GONE = 499
 # 7.4.1), or this if the client left first.
 _ACCEPTED = 101
 _SOCKET_DEFECT = 1011
+# Closed in order, or since the server stops.
+_SOCKET_GOING = 1001
 _QUIET = ("/healthz", "/readyz")
 _BEGINNINGS = ("http.response.start", "websocket.http.response.start", "websocket.accept")
 
@@ -39,6 +43,15 @@ SECURITY_HEADERS = (
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
 )
+
+
+def expect(routes: Iterable[BaseRoute]) -> None:
+    """Makes the series of all routes, at zero."""
+    for route in routes:
+        path = getattr(route, "path", "")
+        for method in getattr(route, "methods", ("WS",)):
+            for outcome in metrics.OUTCOMES if path not in _QUIET else ():
+                metrics.HTTP_REQUESTS.labels(f"{method} {path}", outcome)
 
 
 class Requests:
@@ -59,15 +72,24 @@ class Requests:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+        headers = dict(scope["headers"])
+        given = headers.get(b"x-request-id", b"").decode("latin-1")
         request_id = context.sane_request_id(given)
         context.request_id.set(request_id)
         context.tenant.set(self._tenant)
         started = time.perf_counter()
+        span = tracing.begin(
+            scope.get("method", "WS"),
+            "SERVER",
+            parent=headers.get(tracing.HEADER.encode(), b"").decode("latin-1"),
+        )
+        metrics.HTTP_IN_FLIGHT.inc()
         status = 0
+        answered = 0.0
 
         async def answer(message: Message) -> None:
-            nonlocal status
+            nonlocal status, answered
+            answered = answered or time.perf_counter() - started
             match message["type"]:
                 case "http.response.start" | "websocket.http.response.start":
                     status = message["status"]
@@ -100,6 +122,8 @@ class Requests:
                 # An answer that has begun stays cut short: its reader sees that
                 # it is not whole.
                 await self._defect(error, scope, receive, answer, begun=bool(status))
+            finally:
+                _count(scope, status, answered, span)
             _access(scope, status, started)
 
     async def _defect(
@@ -121,13 +145,38 @@ class Requests:
             await problems.response(failure)(scope, receive, send)
 
 
-def _access(scope: Scope, status: int, started: float) -> None:
-    path = scope["path"]
-    # The route, not the path: a path is input.
+def _count(scope: Scope, status: int, answered: float, span: tracing.Span) -> None:
+    metrics.HTTP_IN_FLIGHT.dec()
+    route = name_of(scope) if "route" in scope else "unknown"
+    outcome = _outcome(status)
+    if scope["path"] not in _QUIET:
+        metrics.HTTP_REQUESTS.labels(route, outcome).inc()
+        if answered:
+            metrics.observe(metrics.HTTP_SECONDS.labels(route), answered)
+    report_id = scope.get("state", {}).get("report_id", "")
+    said = {"report_id": report_id} if report_id else {}
+    span.end(outcome, route, status=status, **said)
+
+
+def _outcome(status: int) -> str:
+    """How a request ended, of an HTTP status or the code that a WebSocket was closed with."""
+    if status in (0, _CLIENT_GONE):
+        return "cancelled"
+    if 500 <= status < 600 or status == _SOCKET_DEFECT:
+        return "failed"
+    return "refused" if 400 <= status < 500 or status > _SOCKET_GOING else "ok"
+
+
+def name_of(scope: Scope) -> str:
+    """Method and route. Not the path: that is input."""
     route = getattr(scope.get("route"), "path", "unknown")
-    write = _log.debug if path in _QUIET else _log.info
+    return f"{scope.get('method', 'WS')} {route}"
+
+
+def _access(scope: Scope, status: int, started: float) -> None:
+    write = _log.debug if scope["path"] in _QUIET else _log.info
     write(
-        f"{scope.get('method', 'WS')} {route}",
+        name_of(scope),
         status=status,
         report_id=scope.get("state", {}).get("report_id", ""),
         duration_ms=round((time.perf_counter() - started) * 1000, 2),

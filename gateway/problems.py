@@ -17,7 +17,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from runtime import context
+from runtime import context, metrics
 from runtime.errors import WinnowError
 
 MEDIA_TYPE = "application/problem+json"
@@ -38,7 +38,8 @@ def body(error: WinnowError) -> dict[str, Any]:
 
 
 def response(error: WinnowError) -> Response:
-    """The whole answer for an error."""
+    """The whole answer for an error, which is counted."""
+    metrics.refused(error.reason)
     headers = {}
     if error.retry_after is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_after))

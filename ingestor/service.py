@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ from typing import Any
 
 from ingestor.formats import known
 from ingestor.parsing import IngestKeys, read_report
-from runtime import crash
+from runtime import crash, metrics
 from runtime.errors import WinnowError
 from runtime.interceptors import validate
 from runtime.keyring import Keyring
@@ -127,12 +128,13 @@ class _Bridge:
             if isinstance(chunk, WinnowError):
                 raise chunk
             self._loop.call_soon_threadsafe(self._room.release)
+            metrics.INGEST_BYTES.inc(len(chunk))
             yield chunk
 
     def parse(self, header: pb.IngestHeader, keys: IngestKeys) -> None:
         """Runs in the thread: reads the report, hands over responses, then None."""
         try:
-            for response in read_report(self._read(), header, keys):
+            for response in _measured(read_report(self._read(), header, keys)):
                 self._hand_over(response)
         except _Stopped:
             return
@@ -150,3 +152,25 @@ class _Bridge:
                 if self.stop.is_set():
                     handed.cancel()
                     raise _Stopped from None
+
+
+def _measured(responses: Iterator[pb.IngestResponse]) -> Iterator[pb.IngestResponse]:
+    """The responses; what each took, and what came of the report, is counted."""
+    scanner = ""
+    started = time.perf_counter()
+    for response in responses:
+        match response.WhichOneof("payload"):
+            case "batch":
+                metrics.INGEST_SECONDS.observe(time.perf_counter() - started)
+            case "format":
+                scanner = response.format.scanner_type
+            case "summary":
+                counted = response.summary
+                for outcome, count in (
+                    ("finding", counted.findings),
+                    ("merged", counted.merged),
+                    ("rejected", counted.rejected),
+                ):
+                    metrics.RECORDS.labels(scanner or "unknown", outcome).inc(count)
+        yield response
+        started = time.perf_counter()

@@ -73,6 +73,7 @@ def _language_model(settings: ModeratorSettings) -> LanguageModel | None:
     from moderator.llm.budget import Budget
     from moderator.llm.client import Client, Prices
     from moderator.stages.llm import LanguageModel, Limits
+    from runtime import metrics
 
     client = Client(
         key,
@@ -82,9 +83,11 @@ def _language_model(settings: ModeratorSettings) -> LanguageModel | None:
         settings.llm_concurrency,
         Prices(settings.llm_price_input, settings.llm_price_output),
     )
+    budget = Budget(settings.llm_budget_day, settings.llm_budget_tenant)
+    metrics.LLM_BUDGET.set_function(budget.used)
     return LanguageModel(
         client,
-        Budget(settings.llm_budget_day, settings.llm_budget_tenant),
+        budget,
         Breaker(),
         Limits(settings.llm_budget_report, settings.llm_report_timeout),
         settings.llm_concurrency,

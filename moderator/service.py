@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import structlog
 
 from moderator.pipeline import Doubt, Pipeline
-from runtime import context, crash
+from runtime import context, crash, metrics
 from runtime.errors import WinnowError
 from runtime.interceptors import validate
 from runtime.keyring import Keyring
@@ -102,7 +102,9 @@ class ModerateService(rpc.ModerateServiceServicer):
         if self._model is None or header.offline:
             judge = self._pipeline.judge
             async for batch in batches:
-                yield await self._judging(judge, header, batch, sealer, recorded)
+                with metrics.timed(metrics.MODERATE_SECONDS):
+                    verdicts = await self._judging(judge, header, batch, sealer, recorded)
+                yield verdicts
             return
         ready: _Ready = asyncio.Queue(_READY)
         reader = asyncio.create_task(self._read(self._model, header, sealer, batches, ready, used))
@@ -131,9 +133,10 @@ class ModerateService(rpc.ModerateServiceServicer):
             # In every line about a call; tasks made here inherit it.
             structlog.contextvars.bind_contextvars(report_id=header.report_id)
             async for batch in batches:
-                decided, doubts = await self._judging(
-                    self._pipeline.sift, header, batch, sealer, case
-                )
+                with metrics.timed(metrics.MODERATE_SECONDS):
+                    decided, doubts = await self._judging(
+                        self._pipeline.sift, header, batch, sealer, case
+                    )
                 if decided.verdicts:
                     await ready.put(decided)
                 for doubt in doubts:
@@ -194,3 +197,5 @@ def _count(summary: pb.ModerateSummary, batch: VerdictBatch) -> None:
 def _account(summary: pb.ModerateSummary, used: pb.LlmUsage) -> None:
     if used.calls or used.unanswered:
         summary.llm.CopyFrom(used)
+    for risk in metrics.RISKS:
+        metrics.VERDICTS.labels(risk).inc(getattr(summary, risk))

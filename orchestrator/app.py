@@ -58,7 +58,7 @@ def build(settings: OrchestratorSettings) -> Service:
     import uuid
     from datetime import timedelta
 
-    from orchestrator import activity, housekeeping, tables
+    from orchestrator import activity, facts, housekeeping, tables
     from orchestrator.gate import AuditGate
     from orchestrator.intake import Intake
     from orchestrator.outbox import Outbox
@@ -113,11 +113,11 @@ def build(settings: OrchestratorSettings) -> Service:
     # What is done for one tenant: a caller's request, a report's run.
     database = Database(database_url, 6, role="winnow_orchestrator", one_tenant=True)
     # What is done for all of them.
-    background = Database(database_url, 2, role="winnow_background")
+    background = Database(database_url, 2, role="winnow_background", name="background")
     # Heartbeats must not queue behind sweeps.
-    leases = Database(database_url, 2, role="winnow_background")
+    leases = Database(database_url, 2, role="winnow_background", name="leases")
     # Nor must whoever calls.
-    doorkeeping = Database(database_url, 2, role="winnow_background")
+    doorkeeping = Database(database_url, 2, role="winnow_background", name="keys")
     keyring = Keyring.of(settings)
     tls = Tls.of(settings)
     channels = {
@@ -239,4 +239,5 @@ def build(settings: OrchestratorSettings) -> Service:
         background=(outbox.run, worker.run, consume, scheduler.run),
         close=close,
         access=access,
+        facts=facts.of(leases, (RUN, SETTLE, *(one.kind for one in housekeeping.SCHEDULES))),
     )

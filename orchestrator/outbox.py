@@ -21,7 +21,7 @@ import grpc
 from sqlalchemy import Connection
 
 from orchestrator import store_outbox
-from runtime import crash
+from runtime import crash, metrics, tracing
 from runtime.channels import call
 from runtime.database import Database
 from runtime.errors import WinnowError, from_rpc
@@ -41,6 +41,8 @@ _AUDIT_GATHER_SECONDS = 0.05
 # Nobody waits for the transport.
 _TRANSPORT_GATHER_SECONDS = 0.25
 _RETRY_SECONDS = 1.0
+# Most of those that rang which a round's span names.
+_TRACED = 32
 
 
 class Outbox:
@@ -145,9 +147,13 @@ class _Leg:
         self._round = asyncio.Condition()
         self._begun = 0
         self._shipped = 0
+        # Whose events wait, as their traces name them; the values mean nothing.
+        self._rung: dict[str, None] = {}
 
     def ring(self) -> int:
         self._bell.set()
+        if (now := tracing.traceparent()) and len(self._rung) < _TRACED:
+            self._rung[now] = None
         return self._begun + 1
 
     async def run(self) -> None:
@@ -159,18 +165,30 @@ class _Leg:
             self._bell.clear()
             self._urgent.clear()
             self._begun += 1
+            span = self._span()
             try:
                 while await self._ship():
                     pass
             except WinnowError as error:
+                metrics.OUTBOX_ROUNDS.labels(self._name, "failed").inc()
+                span.end("failed", reason=error.reason)
                 _log.warning(
                     "outbox.waiting", status="retrying", leg=self._name, reason=error.reason
                 )
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
+            metrics.OUTBOX_ROUNDS.labels(self._name, "ok").inc()
+            span.end()
             async with self._round:
                 self._shipped = self._begun
                 self._round.notify_all()
+
+    def _span(self) -> tracing.Span:
+        """A round in the trace of who rang first; the others are linked."""
+        rung, self._rung = list(self._rung), {}
+        if not rung:
+            return tracing.NOTHING
+        return tracing.begin(f"outbox.{self._name}", parent=rung[0], links=rung[1:])
 
     async def done(self, round_: int, seconds: float) -> bool:
         self._urgent.set()

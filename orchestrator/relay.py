@@ -22,7 +22,7 @@ from sqlalchemy import Connection
 
 from orchestrator import events, store, store_events, store_findings
 from orchestrator.agreement import Agreement
-from runtime import crash
+from runtime import crash, metrics
 from runtime.channels import PeerStatus, call
 from runtime.database import Database
 from runtime.errors import WinnowError, from_rpc
@@ -153,6 +153,8 @@ class Reading:
             raise
 
 
+# Names of a risk and of who judged.
+_Judged = tuple[str, str]
 # Work in the same transaction as what was queued before it, e.g. a state change.
 Step = Callable[[Connection], object]
 # What one transaction stores, as it arrives; None at its end.
@@ -189,6 +191,8 @@ class Writer:
         self.report_id = uuid.UUID(job.key)
         self._queue: asyncio.Queue[Any] = asyncio.Queue(_QUEUED)
         self._ending = False
+        # Who wrote the report, once that is known; for metrics.
+        self.scanner = "unknown"
         self._told = time.monotonic()
         # What the report was recognised as, until that is stored.
         self._format: DetectedFormat | None = None
@@ -216,16 +220,20 @@ class Writer:
             # It stores the first while the others are still judged.
             writing = asyncio.ensure_future(self._database.run(self._store, items))
             try:
-                count = await self._gather(items)
-                await asyncio.shield(writing)
+                with metrics.timed(metrics.WRITE_SECONDS):
+                    stored = await self._gather(items)
+                    rejected, judged = await asyncio.shield(writing)
             except asyncio.CancelledError:
                 # Its thread goes on: whoever cancelled must not look at the tables
                 # before what is under way is committed or gone.
                 await asyncio.gather(writing, return_exceptions=True)
                 raise
             crash.point("writer.stored")
+            metrics.REJECTED.labels(self.scanner).inc(rejected)
+            for (risk, source), count in judged.items():
+                metrics.FINDINGS.labels(self.scanner, risk, source).inc(count)
             self._ring(self.report_id)
-            for _ in range(count):
+            for _ in range(stored):
                 self._queue.task_done()
 
     def agreement(self) -> Agreement:
@@ -251,9 +259,10 @@ class Writer:
             items.put(None)
         return count
 
-    def _store(self, connection: Connection, items: _Items) -> None:
+    def _store(self, connection: Connection, items: _Items) -> tuple[int, Counter[_Judged]]:
+        """Stores items; how many records were rejected, and how many findings judged how."""
         self._jobs.hold(connection, self._job)
-        stepped = False
+        stepped, refused, counted = False, 0, Counter[_Judged]()
         for arrived in _arriving(items):
             found = [item for item in arrived if isinstance(item, FindingBatch)]
             rejected = [one for item in arrived if isinstance(item, list) for one in item]
@@ -261,7 +270,8 @@ class Writer:
             store_findings.put(
                 connection, self.report_id, self._job.tenant, found, rejected, judged
             )
-            self._count(found, rejected, judged)
+            refused += len(rejected)
+            counted += self._count(found, rejected, judged)
             for step in arrived:
                 if callable(step):
                     stepped = True
@@ -270,6 +280,7 @@ class Writer:
             self._tell(connection)
         self._format = None
         crash.point("writer.storing")
+        return refused, counted
 
     def _tell(self, connection: Connection) -> None:
         """What a change of state would have said."""
@@ -285,7 +296,7 @@ class Writer:
 
     def _count(
         self, found: list[FindingBatch], rejected: list[Rejected], judged: list[VerdictBatch]
-    ) -> None:
+    ) -> Counter[_Judged]:
         progress = self._progress
         progress.records.findings += sum(len(batch.findings) for batch in found)
         progress.records.rejected += len(rejected)
@@ -294,6 +305,12 @@ class Writer:
         )
         for (risk, source), count in kinds.items():
             store_findings.add(progress, risk, source, count)
+        return Counter(
+            {
+                (store_findings.risk_name(risk), store_findings.source_name(source)): count
+                for (risk, source), count in kinds.items()
+            }
+        )
 
 
 class Relay:
@@ -343,6 +360,7 @@ class Relay:
                         self._scanner_type = detected.scanner_type
                         self._writer.read_by(detected)
                         agreement.begin(detected.scanner_type)
+                        self._writer.scanner = detected.scanner_type or "unknown"
                     case "summary":
                         summary = response.summary
         finally:
@@ -399,6 +417,7 @@ class Relay:
             feeder.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await feeder
+            self._credits.close()
         if not (complete and self._all_sent):
             raise WinnowError(
                 "STREAM_CUT_SHORT", "the moderator ended without a summary", service="moderator"

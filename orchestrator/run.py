@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Callable
+from datetime import UTC
 from typing import Any, NamedTuple
 
 import structlog
@@ -30,7 +31,7 @@ from orchestrator.intake import RawReport, Upload
 from orchestrator.outbox import Outbox
 from orchestrator.rejudge import moderate_header
 from orchestrator.relay import Legs, Reading, Relay, Source, Writer, stored_unjudged
-from runtime import crash
+from runtime import crash, metrics
 from runtime.clock import now
 from runtime.database import Database
 from runtime.errors import WinnowError
@@ -173,6 +174,7 @@ class Runner:
 
         report = await self._database.run(cancel)
         worker.interrupt(RUN, str(report_id))
+        metrics.REPORTS.labels("error").inc()
         self._outbox.ring()
         self._ring(report_id)
         return report
@@ -189,6 +191,7 @@ class Runner:
         """What waits for a run is told that it failed for good."""
         if job.kind != RUN:
             return
+        metrics.REPORTS.labels("error").inc()
         self._ring(uuid.UUID(job.key))
         round_ = self._outbox.ring()
         waiting = self._local.get(job.job_id)
@@ -261,6 +264,7 @@ class Runner:
                         reading = Reading(self._legs, source)
                     await self._read(relay, writer, reading, job, progress)
                 else:
+                    writer.scanner = report.scanner_type
                     await relay.resume(stored_unjudged(self._database, report_id))
                     await relay.finish()
                 last = await judging
@@ -401,6 +405,9 @@ class Runner:
         await writer.done(*([last] if last else []), end)
         crash.point("run.ended")
         report = ended[-1]
+        metrics.REPORTS.labels("done").inc()
+        took = now() - report.created_at.ToDatetime(UTC)
+        metrics.observe(metrics.REPORT_SECONDS, took.total_seconds())
         round_ = self._outbox.ring()
         if (waiting := self._local.get(job.job_id)) and not waiting.done():
             waiting.set_result(Ended(report, round_))

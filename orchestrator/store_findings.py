@@ -301,12 +301,22 @@ def progress(
     return reached
 
 
+def risk_name(risk: Risk.ValueType) -> str:
+    """`high`, `medium`, `low`."""
+    return Risk.Name(risk).removeprefix("RISK_").lower()
+
+
+def source_name(source: VerdictSource.ValueType) -> str:
+    """`heuristic`, `ml`, `llm`, `human`."""
+    return VerdictSource.Name(source).removeprefix("VERDICT_SOURCE_").lower()
+
+
 def add(
     progress: ReportProgress, risk: Risk.ValueType, source: VerdictSource.ValueType, count: int
 ) -> None:
     """Counts verdicts of one risk and judge."""
     progress.judged += count
-    progress.judged_by[VerdictSource.Name(source).removeprefix("VERDICT_SOURCE_").lower()] += count
+    progress.judged_by[source_name(source)] += count
     match risk:
         case Risk.RISK_HIGH:
             progress.summary.high += count

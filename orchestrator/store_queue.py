@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Column, Connection, case, delete, func, select
+from sqlalchemy import Column, ColumnElement, Connection, case, delete, func, select, true
 
 from orchestrator.tables import activity, jobs, outbox, schedules
 from runtime.jobs import DEAD, RUNNING, WAITING
@@ -16,6 +16,7 @@ from winnow.queue.v1.queue_service_pb2 import (
 )
 
 _DAY = timedelta(days=1)
+EVERYBODYS = true()
 
 
 def health(connection: Connection, tenant: str) -> GetQueueHealthResponse:
@@ -24,17 +25,25 @@ def health(connection: Connection, tenant: str) -> GetQueueHealthResponse:
     Args:
         tenant: whose jobs and events are counted; the schedules are everybody's.
     """
-    answer = GetQueueHealthResponse(
-        kinds=_depths(connection, tenant),
-        schedules=_schedules(connection),
-        events_of_a_day=_events_of_a_day(connection, tenant),
-    )
+    answer = depths(connection, jobs.c.tenant_id == tenant, outbox.c.tenant_id == tenant)
+    answer.schedules.extend(_schedules(connection))
+    answer.events_of_a_day.update(_events_of_a_day(connection, tenant))
+    return answer
+
+
+def depths(
+    connection: Connection,
+    which_jobs: ColumnElement[bool] = EVERYBODYS,
+    which_events: ColumnElement[bool] = EVERYBODYS,
+) -> GetQueueHealthResponse:
+    """How much waits in the queue and in the outbox; no more is filled in."""
+    answer = GetQueueHealthResponse(kinds=_depths(connection, which_jobs))
     waiting = connection.execute(
         select(
             func.count().filter(~outbox.c.audited).label("audit"),
             func.count().filter(~outbox.c.published).label("transport"),
             (func.now() - func.min(outbox.c.at)).label("age"),
-        ).where(outbox.c.tenant_id == tenant)
+        ).where(which_events)
     ).one()
     answer.outbox_audit = waiting.audit
     answer.outbox_transport = waiting.transport
@@ -42,7 +51,7 @@ def health(connection: Connection, tenant: str) -> GetQueueHealthResponse:
     return answer
 
 
-def _depths(connection: Connection, tenant: str) -> list[QueueDepth]:
+def _depths(connection: Connection, which: ColumnElement[bool]) -> list[QueueDepth]:
     state, now = jobs.c.state, func.now()
     # One whose lease is over waits for a worker too.
     waiting = (state != DEAD) & (jobs.c.due_at <= now)
@@ -60,7 +69,7 @@ def _depths(connection: Connection, tenant: str) -> list[QueueDepth]:
             func.count().filter(state == DEAD).label("dead"),
             (now - func.min(since).filter(waiting | failing)).label("age"),
         )
-        .where(jobs.c.tenant_id == tenant)
+        .where(which)
         .group_by(jobs.c.kind)
         .order_by(jobs.c.kind)
     )

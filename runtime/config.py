@@ -122,6 +122,16 @@ class Settings(BaseSettings):
     peers_allowed: Names = Field(
         (), description="further callers, SERVICE=IDENTITY, separated by commas"
     )
+    metrics_listen: str | None = Field(
+        None,
+        description="where metrics are served for Prometheus, host:port; "
+        "of winnow up the first of five ports",
+    )
+    otlp_endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://[^/]",
+        description="OTLP collector that traces are sent to, http://host:4318",
+    )
 
     @classmethod
     def settings_customise_sources(

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from contextvars import ContextVar
 from typing import NamedTuple
 
-from runtime import api_keys
+from runtime import api_keys, tracing
 from runtime.clock import uuid7
 from runtime.errors import WinnowError
 from runtime.redaction import redact
@@ -82,7 +82,7 @@ def outgoing() -> tuple[tuple[str, str], ...]:
 
     A key names its tenant itself.
     """
-    sent = (REQUEST_ID_KEY, request_id.get() or str(uuid7()))
-    if shown := authorization.get():
-        return (sent, (api_keys.HEADER, shown))
-    return (sent, (TENANT_KEY, tenant.get()))
+    shown = authorization.get()
+    who = (api_keys.HEADER, shown) if shown else (TENANT_KEY, tenant.get())
+    own = ((REQUEST_ID_KEY, request_id.get() or str(uuid7())), who)
+    return (*own, *tracing.carrier().items())

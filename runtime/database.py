@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import struct
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -29,7 +30,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from runtime import context
+from runtime import context, metrics
 from runtime.errors import WinnowError
 from runtime.log import get_logger
 
@@ -61,13 +62,24 @@ class Database:
         role: the PostgreSQL role to act as, which the URL's user must be a member of;
             the URL's user itself where none is named.
         one_tenant: whether each transaction is for the tenant of the calling context.
+        name: of the pool, for metrics.
     """
 
     def __init__(
-        self, url: str, connections: int = 8, *, role: str = "", one_tenant: bool = False
+        self,
+        url: str,
+        connections: int = 8,
+        *,
+        role: str = "",
+        one_tenant: bool = False,
+        name: str = "main",
     ) -> None:
         self._role = role
         self._one_tenant = one_tenant
+        metrics.DATABASE_SIZE.labels(name).set(connections)
+        self._busy = metrics.DATABASE_BUSY.labels(name)
+        self._waited = metrics.DATABASE_WAIT.labels(name)
+        self._took = metrics.DATABASE_SECONDS.labels(name)
         self.engine = create_engine(
             make_url(url).set(drivername="postgresql+psycopg"),
             pool_size=connections,
@@ -114,12 +126,18 @@ class Database:
         caller = copy_context()
         loop = asyncio.get_running_loop()
         running = self._threads.submit(caller.run, lambda: self._do(work, *args, **kwargs))
+        self._busy.inc()
         # A cancelled caller leaves its thread at work: the connection is free after that.
-        running.add_done_callback(lambda _: _in(loop, self._free.release))
+        running.add_done_callback(lambda _: self._free_again(loop))
         return await asyncio.wrap_future(running)
+
+    def _free_again(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._busy.dec()
+        _in(loop, self._free.release)
 
     async def _wait(self) -> None:
         """Waits for a connection; who waits for ever helps nobody."""
+        started = time.perf_counter()
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await self._free.acquire()
@@ -128,6 +146,8 @@ class Database:
             raise WinnowError(
                 "OVERLOADED", "all connections to the database are busy", retry_after=2.0
             ) from None
+        finally:
+            metrics.observe(self._waited, time.perf_counter() - started)
 
     def _do(
         self,
@@ -135,6 +155,7 @@ class Database:
         *args: _P.args,
         **kwargs: _P.kwargs,
     ) -> _T:
+        started = time.perf_counter()
         try:
             with self.engine.connect() as connection:
                 session = connection.info
@@ -178,6 +199,8 @@ class Database:
             raise WinnowError(
                 "INTERNAL", f"the database refused a statement (SQLSTATE {_sqlstate(error)})"
             ) from None
+        finally:
+            self._took.observe(time.perf_counter() - started)
 
     async def close(self) -> None:
         """Waits for running work, then closes all connections."""

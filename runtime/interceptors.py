@@ -29,6 +29,7 @@ from google.protobuf.message import DecodeError, Message
 from grpc_status import rpc_status
 
 from runtime import context
+from runtime.calls import Call
 from runtime.clock import uuid7
 from runtime.errors import WinnowError, to_status
 from runtime.log import get_logger
@@ -161,7 +162,7 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
 
 
 class _Scope:
-    """One call: its context, its log line, its way out."""
+    """One call: its context, its log line, its metrics and span, its way out."""
 
     def __init__(self, method: str, servicer_context: Any, guards: _Guards) -> None:
         self._method = method
@@ -170,6 +171,7 @@ class _Scope:
         self._access = None if method.startswith(_QUIET) else guards.access
         self._metadata = tuple(servicer_context.invocation_metadata() or ())
         self._started = time.perf_counter()
+        self._seen = None if method.startswith(_QUIET) else Call(method, servicer_context)
 
     async def enter(self) -> None:
         """Sets the context from the call's metadata, if the call may be made."""
@@ -210,8 +212,9 @@ class _Scope:
             guard.cancel()
 
     def done(self, status: str, **more: str) -> None:
-        if self._method.startswith(_QUIET):
+        if self._seen is None:
             return
+        self._seen.end(more.get("reason", ""))
         took = round((time.perf_counter() - self._started) * 1000, 2)
         level = _log.debug if status == "ok" else _log.info
         level("rpc", method=self._method, status=status, duration_ms=took, **more)

@@ -42,7 +42,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID, insert
 
-from runtime import context
+from runtime import context, tracing
 from runtime.clock import uuid7
 from runtime.errors import WinnowError
 from winnow.queue.v1 import job_pb2 as pb
@@ -188,7 +188,7 @@ class Queue:
             "key": key,
             "tenant_id": tenant or context.tenant.get(),
             "request_id": context.request_id.get(),
-            "payload": dict(payload or {}),
+            "payload": {**(payload or {}), **tracing.carrier()},
             "state": RUNNING if claimed else WAITING,
             "attempt": int(claimed),
             "max_failures": max_failures,

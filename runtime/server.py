@@ -17,10 +17,12 @@ from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from runtime import calls
 from runtime.channels import OPTIONS
 from runtime.errors import certificate_refused
 from runtime.interceptors import ServiceInterceptor
 from runtime.log import get_logger
+from runtime.metrics import Facts
 from runtime.tls import Tls, check, is_socket
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ class Service:
         background: coroutines that run as long as the server does.
         close: awaited after the drain: channels, pools.
         access: admits calls; None where no keys are checked.
+        facts: what is asked when somebody reads the service's metrics.
     """
 
     def __init__(
@@ -62,10 +65,13 @@ class Service:
         background: tuple[Callable[[], Awaitable[None]], ...] = (),
         close: Callable[[], Awaitable[None]] | None = None,
         access: Access | None = None,
+        facts: Facts | None = None,
     ) -> None:
         self.address = address
+        self.facts = facts
         self.port = 0
         self._names = [descriptor.full_name for descriptor in descriptors]
+        calls.expect(descriptors)
         self._register = register
         self._tls = None if is_socket(address) else tls
         self._background = (*background, tls.files.watch) if tls else background

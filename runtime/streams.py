@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import TypeVar
 
+from runtime import metrics
 from runtime.errors import WinnowError
 
 T = TypeVar("T")
@@ -53,7 +55,10 @@ class Credits:
 
     async def take(self, size: int) -> None:
         """Waits for a credit for a batch of `size` findings."""
+        started = time.perf_counter()
         await self._free.acquire()
+        metrics.CREDIT_WAIT.inc(time.perf_counter() - started)
+        metrics.UNANSWERED.inc()
         self._sizes.append(size)
 
     def give(self, answered: int) -> None:
@@ -61,4 +66,10 @@ class Credits:
         self._answered += answered
         while self._sizes and self._answered >= self._sizes[0]:
             self._answered -= self._sizes.popleft()
+            metrics.UNANSWERED.dec()
             self._free.release()
+
+    def close(self) -> None:
+        """Nothing more is answered."""
+        metrics.UNANSWERED.dec(len(self._sizes))
+        self._sizes.clear()

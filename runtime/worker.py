@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ import structlog
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
-from runtime import context, crash
+from runtime import context, crash, metrics, tracing
 from runtime.database import Database
 from runtime.errors import WinnowError
 from runtime.jobs import Job, Queue
@@ -199,6 +200,25 @@ class Worker:
         context.request_id.set(job.request_id)
         context.caller.set(context.LOCAL)
         structlog.contextvars.bind_contextvars(tenant=job.tenant, request_id=job.request_id)
+        started = time.perf_counter()
+        span = tracing.begin(
+            job.kind,
+            "CONSUMER",
+            parent=job.payload.get(tracing.HEADER, ""),
+            job_id=str(job.job_id),
+            attempt=job.attempt,
+        )
+        outcome = "lost"
+        try:
+            outcome = await self._done(job)
+        finally:
+            metrics.JOBS.labels(job.kind, outcome).inc()
+            seconds = time.perf_counter() - started
+            metrics.observe(metrics.JOB_SECONDS.labels(job.kind), seconds)
+            span.end("ok" if outcome == "done" else "failed", job=outcome)
+
+    async def _done(self, job: Job) -> str:
+        """Does a job, and settles its failure; how it left, as JOBS counts it."""
         try:
             if job.exhausted:
                 raise WinnowError(
@@ -206,44 +226,49 @@ class Worker:
                 )
             await self._kinds[job.kind].run(job)
         except WinnowError as error:
-            await self._failed(job, error)
+            return await self._failed(job, error)
         except Exception as error:  # noqa: BLE001 -- a defect fails the job, not the process
             _log.error("job.defect", status="error", kind=job.kind, exc_info=error)
-            await self._failed(job, WinnowError("INTERNAL", "the work failed; the log says how"))
+            return await self._failed(
+                job, WinnowError("INTERNAL", "the work failed; the log says how")
+            )
+        return "done"
 
-    async def _failed(self, job: Job, error: WinnowError) -> None:
+    async def _failed(self, job: Job, error: WinnowError) -> str:
         if error.reason == "LEASE_LOST":
             _log.warning("job.lost", status="lost", kind=job.kind, attempt=job.attempt)
-            return
+            return "lost"
         # A failure that no retry mends is a result, if somebody writes it down; a
         # defect of ours is not: a newer build may do better.
         final = not error.retryable
         dead = job.failures + 1 >= job.max_failures or error.reason == "INTERNAL"
         delay = backoff(job.failures)
 
-        def settle(connection: Connection) -> None:
+        def settle(connection: Connection) -> str:
             if not (dead or final):
                 self._queue.again(connection, job, error, delay)
-                return
+                return "retry"
             self._queue.hold(connection, job)
             written = self._write_off(connection, job, error)
             if dead or not written:
                 self._queue.bury(connection, job, error)
-            else:
-                self._queue.finish(connection, job)
+                return "dead"
+            self._queue.finish(connection, job)
+            return "failed"
 
         try:
-            await self._database.run(settle)
+            outcome = await self._database.run(settle)
         except WinnowError as unsettled:
             # No database, or no longer ours: when the lease is over somebody takes it up.
             _log.warning("job.unsettled", status="error", kind=job.kind, reason=unsettled.reason)
-            return
+            return "lost"
         if dead or final:
             _log.warning("job.ended", status="error", kind=job.kind, reason=error.reason)
             self._ended(job, error)
         else:
             crash.point("job.again")
             _log.warning("job.retry", status="retrying", kind=job.kind, reason=error.reason)
+        return outcome
 
     def _write_off(self, connection: Connection, job: Job, error: WinnowError) -> bool:
         """Lets the kind write a failure down; whether it has."""

@@ -35,6 +35,12 @@ class Budget:
         self._day = clock().date()
         self._spent: defaultdict[str, float] = defaultdict(float)
 
+    def used(self) -> float:
+        """The share of the day's budget that is spent or set aside."""
+        if self._clock().date() != self._day:
+            return 0.0
+        return sum(self._spent.values()) / self._most if self._most else 1.0
+
     def reserve(self, tenant: str, usd: float) -> Reserved | None:
         """Sets aside what a call may cost at most; None if that is too much."""
         today = self._clock().date()

@@ -12,6 +12,7 @@ import httpx2
 from anthropic.types import ParsedMessage, Usage
 
 from moderator.llm.prompt import SYSTEM, Answer
+from runtime import metrics, tracing
 from runtime.log import get_logger
 from winnow.moderate.v1.moderate_service_pb2 import LlmUsage
 
@@ -121,6 +122,7 @@ class Client:
         usage: Usage | None = None
         usd = 0.0
         status = "ok"
+        span = tracing.begin("llm.call", "CLIENT", model=self.model)
         try:
             message = await self._send(content)
             usd = self._cost(message.usage)
@@ -133,7 +135,12 @@ class Client:
             status = "llm.deadline"
             raise
         finally:
-            latency = round((time.perf_counter() - started) * 1000)
+            seconds = time.perf_counter() - started
+            latency = round(seconds * 1000)
+            metrics.observe(metrics.LLM_SECONDS, seconds)
+            metrics.LLM_CALLS.labels(status.removeprefix("llm.")).inc()
+            metrics.LLM_COST.inc(usd)
+            span.end("ok" if status == "ok" else "failed", status=status)
             used.model = self.model
             used.calls += 1
             used.failed += status != "ok"
@@ -143,6 +150,12 @@ class Client:
                 used.input_tokens += usage.input_tokens
                 used.output_tokens += usage.output_tokens
                 used.cache_read_tokens += usage.cache_read_input_tokens or 0
+                for kind, tokens in (
+                    ("input", usage.input_tokens),
+                    ("output", usage.output_tokens),
+                    ("cache_read", usage.cache_read_input_tokens or 0),
+                ):
+                    metrics.LLM_TOKENS.labels(kind).inc(tokens)
             # Figures and a digest: never the prompt, never the answer.
             write = _log.warning if status == "llm.misconfigured" else _log.info
             write(

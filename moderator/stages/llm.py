@@ -21,6 +21,7 @@ from moderator.llm.envelope import Envelope, clean, compose, value_of
 from moderator.llm.opened import Opened
 from moderator.llm.prompt import PROBABILITY, SAYS, VERSION, Answer, Likelihood, digest
 from moderator.stage import Observation, Opinion, Subject
+from runtime import metrics
 from runtime.log import get_logger
 from winnow.finding.v1.finding_pb2 import (
     FINDING_KIND_POSSIBLE_SECRET,
@@ -131,7 +132,12 @@ class Case:
 
     def pass_over(self) -> None:
         """Counts a finding that is not asked about."""
-        self.used.unanswered["budget"] += 1
+        self.without("budget")
+
+    def without(self, why: str) -> None:
+        """Counts a finding that keeps the verdict it had."""
+        self.used.unanswered[why] += 1
+        metrics.LLM_FALLBACKS.labels(why).inc()
 
     @staticmethod
     def wants(subject: Subject, last: Opinion) -> bool:
@@ -266,7 +272,7 @@ class LanguageModel:
         return {"prompt": sent.prompt, "llm_model": self._client.model}
 
     def _without(self, rule: str, case: Case, sent: Envelope | None) -> Outcome:
-        case.used.unanswered[rule.removeprefix("llm.")] += 1
+        case.without(rule.removeprefix("llm."))
         left = sent is not None and rule not in _UNSENT
         return Outcome(None, (_MARKS[rule],), self._inputs(sent) if sent and left else {})
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from google.protobuf.message import DecodeError
 
+from runtime import metrics
 from runtime.errors import WinnowError
 from runtime.log import get_logger
 from winnow.event.v1.envelope_pb2 import Envelope
@@ -143,6 +144,7 @@ async def _settle(
         if message.event is None or message.deliveries >= policy.max_deliveries:
             _log.warning("transport.dead", status="error", reason=error.reason)
             await subscription.bury(message, error)
+            metrics.DEAD_LETTERS.inc()
         else:
             await subscription.again(message, error, policy.backoff(message.deliveries))
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from cli import certificates
 from cli.main import app
 from cli.serve import ServeError, bind
-from cli.up import House, UpError, UpSettings, _believing, migrate
+from cli.up import House, UpError, UpSettings, _believing, _metrics_addresses, migrate
 from runtime.tls import Files
 
 KEY = base64.b64encode(b"k" * 32).decode()
@@ -46,6 +46,18 @@ def test_a_free_port_and_a_taken_one() -> None:
         with pytest.raises(ServeError) as caught:
             bind(f"127.0.0.1:{port}")
     assert str(caught.value) == f"cannot listen on 127.0.0.1:{port}: Address already in use"
+
+
+def test_metrics_have_a_port_each() -> None:
+    assert _metrics_addresses(None) == {}
+    found = {name: one["WINNOW_METRICS_LISTEN"] for name, one in _metrics_addresses("h:7").items()}
+    assert list(found.values()) == ["h:7", "h:8", "h:9", "h:10", "h:11"]
+    assert list(found) == ["gateway", "orchestrator", "ingestor", "moderator", "audit"]
+    anywhere = _metrics_addresses("[::1]:0")
+    assert {one["WINNOW_METRICS_LISTEN"] for one in anywhere.values()} == {"[::1]:0"}
+    for address in ("9464", "127.0.0.1:65533"):
+        with pytest.raises(ServeError, match="must be host:port"):
+            _metrics_addresses(address)
 
 
 def test_an_ipv6_address() -> None:

@@ -20,6 +20,7 @@ def house() -> Iterator[House]:
         running = House(
             above / "data",
             WINNOW_LOG_LEVEL="DEBUG",
+            WINNOW_METRICS_LISTEN="127.0.0.1:0",
             WINNOW_MAX_REPORT_BYTES=str(MAX_REPORT_BYTES),
         )
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -134,6 +135,15 @@ class House:
             password=(self.data_dir / "keys" / "postgres_password").read_text(),
             autocommit=True,
         )
+
+    def metrics(self) -> dict[str, str]:
+        """What each service tells Prometheus; where, it has logged."""
+        lines = [line for line in self.log.read_text().splitlines() if "metrics.listening" in line]
+        addresses = {line["service"]: line["address"] for line in map(json.loads, lines)}
+        return {
+            service: httpx.get(f"http://{address}/metrics", timeout=20, trust_env=False).text
+            for service, address in addresses.items()
+        }
 
     def get(self, path: str, /, **parameters: str | int) -> Json:
         """A GET that must succeed."""

@@ -61,6 +61,22 @@ def test_a_taken_port_is_told(house: House, data_dir: Path) -> None:
     assert not (data_dir / "postgres").exists()
 
 
+def test_each_service_serves_its_own_metrics(house: House) -> None:
+    told = house.metrics()
+    assert set(told) == set(SERVICES)
+    assert all("winnow_build_info{" in text for text in told.values())
+    for service, metric in {
+        "gateway": "winnow_http_requests_total",
+        "orchestrator": "winnow_queue_jobs",
+        "ingestor": "winnow_ingest_bytes_total",
+        "moderator": "winnow_verdicts_total",
+        "audit": "winnow_audit_tree_size_events",
+    }.items():
+        assert [name for name, text in told.items() if f"\n{metric}" in text] == [service]
+    # Not where the world is.
+    assert house.http.get("/metrics").status_code == 404
+
+
 @pytest.mark.parametrize(
     "address", ["8080", ":8080", "127.0.0.1:http", "127.0.0.1:99999", "nowhere.invalid:1"]
 )

@@ -19,7 +19,7 @@ from urllib.parse import quote, quote_plus
 import pytest
 import re2
 
-from tests.e2e.house import WINNOW, House, environment
+from tests.e2e.house import SERVICES, WINNOW, House, environment
 from tests.e2e.test_rest import enveloped
 from tests.fixtures import load_report, names, planted_values
 from tests.fixtures.values import values
@@ -240,6 +240,13 @@ def test_nothing_at_rest_holds_a_secret(house: House, search: Search) -> None:
         connection.execute("CHECKPOINT")
     leaks = {str(path): found for path in files(house) if (found := search.hits(path.read_bytes()))}
     assert leaks == {}
+
+
+@pytest.mark.usefixtures("leaks")
+def test_no_metric_holds_a_secret(house: House, search: Search) -> None:
+    told = house.metrics()
+    assert len(told) == len(SERVICES)
+    assert search.hits("".join(told.values()).encode()) == set()
 
 
 def test_the_search_finds_what_is_there(house: House, search: Search) -> None:

@@ -36,7 +36,7 @@ NOBODYS = {
 }
 HINT = (
     "a new table needs a tenant_id, ENABLE ROW LEVEL SECURITY, a policy for each role that uses "
-    "it and no right beyond what that one does (docs/decisions/0023-tenants.md), or a line here"
+    "it and no right beyond what that one does (docs/tenants.md), or a line here"
 )
 TENANT_TABLES = sorted(
     f"{table.schema}.{table.name}"

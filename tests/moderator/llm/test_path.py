@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from cli.fake_llm import FakeLlm
+from moderator.stages.llm import _WITHOUT
+from runtime import metrics
 from runtime.redaction import holds
 from tests.fixtures import load_report
 from tests.fixtures.values import values
@@ -73,6 +75,10 @@ async def test_what_the_model_took_is_in_the_audit_trail(server: FakeLlm, house:
     assert used["input_tokens"] > 0
     assert used["cost_usd_micros"] > 0
     assert used["model"]
+
+
+def test_every_reason_to_go_without_has_its_series() -> None:
+    assert {f"llm.{reason}" for reason in metrics.LLM_UNANSWERED} == set(_WITHOUT)
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""What watches a house: metrics, rules, dashboards, traces."""
