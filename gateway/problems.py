@@ -40,7 +40,7 @@ def body(error: WinnowError) -> dict[str, Any]:
 def response(error: WinnowError) -> Response:
     """The whole answer for an error, which is counted."""
     metrics.refused(error.reason)
-    headers = {}
+    headers = dict(error.headers)
     if error.retry_after is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_after))
     if error.http_status == HTTPStatus.UNAUTHORIZED:

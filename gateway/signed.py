@@ -10,6 +10,7 @@ from __future__ import annotations
 from starlette.types import Message, Receive, Scope
 
 from gateway.backends import ORCHESTRATOR, Backends, calling
+from gateway.callers import Caller
 from runtime import context
 from runtime.channels import call
 from runtime.signing import BodyDigest, Head, is_signed
@@ -36,8 +37,8 @@ def head(scope: Scope) -> Head | None:
     )
 
 
-async def admit(signed: Head, backends: Backends) -> None:
-    """Sets what is shown in the place of a key, if the signature holds and is the first of
+async def admit(signed: Head, backends: Backends) -> Caller:
+    """Whose a signed request is. Sets what is shown in the place of a key, if the signature holds and is the first of
     its kind.
 
     Raises:
@@ -59,6 +60,7 @@ async def admit(signed: Head, backends: Backends) -> None:
     context.authorization.set(f"Grant {made.grant}")
     # The key's own; which that is, the services know.
     context.tenant.set("")
+    return Caller(made.tenant_id, made.key_id)
 
 
 def checked(receive: Receive, signed: Head) -> Receive:

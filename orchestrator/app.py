@@ -31,6 +31,15 @@ class OrchestratorSettings(GuardedSettings, SealingSettings):
         None, description="how long after their end reports are kept (52w); unset: for ever"
     )
     max_report_bytes: int = Field(2 << 30, ge=1, description="largest report accepted, in bytes")
+    max_records: int = Field(5_000_000, ge=1, description="records that a report may have")
+    max_queue_depth: int = Field(
+        10_000, ge=1, description="reports that wait or run above which no other is taken"
+    )
+    orchestrator_max_memory_bytes: int = Field(
+        2 << 30,
+        ge=0,
+        description="memory of the orchestrator above which no report is taken; 0: any",
+    )
     lease_seconds: float = Field(
         10.0, ge=1, description="seconds after which work of a silent orchestrator is taken over"
     )
@@ -59,7 +68,7 @@ def build(settings: OrchestratorSettings) -> Service:
     from datetime import timedelta
 
     from orchestrator import activity, facts, housekeeping, tables
-    from orchestrator.gate import AuditGate
+    from orchestrator.gate import AuditGate, Crowd
     from orchestrator.intake import Intake
     from orchestrator.outbox import Outbox
     from orchestrator.raw import RawReports
@@ -78,6 +87,7 @@ def build(settings: OrchestratorSettings) -> Service:
     from orchestrator.watching import Watches
     from runtime import transport as transports
     from runtime.access import Access
+    from runtime.breaker import Breaker, GuardedChannel
     from runtime.channels import dial
     from runtime.consumers import Consumer
     from runtime.database import Database
@@ -121,7 +131,7 @@ def build(settings: OrchestratorSettings) -> Service:
     keyring = Keyring.of(settings)
     tls = Tls.of(settings)
     channels = {
-        name: dial(address, tls)
+        name: GuardedChannel(dial(address, tls), Breaker(name), refuses=name == "audit")
         for name, address in (
             ("ingestor", settings.ingestor_address),
             ("moderator", settings.moderator_address),
@@ -142,6 +152,12 @@ def build(settings: OrchestratorSettings) -> Service:
     counting = Consumer(activity.GROUP, background, tables.inbox, activity.count)
     audit = AuditServiceStub(channels["audit"])
     outbox = Outbox(background, audit, transport)
+    crowd = Crowd(
+        background,
+        queue.waiting_of(RUN),
+        settings.max_queue_depth,
+        settings.orchestrator_max_memory_bytes,
+    )
     gate = AuditGate(audit if settings.audit_required else None)
     watches = Watches(database, background)
     runner = Runner(
@@ -151,6 +167,7 @@ def build(settings: OrchestratorSettings) -> Service:
         keyring,
         outbox,
         watches.ring,
+        settings.max_records,
     )
     retention = Retention(
         database,
@@ -177,7 +194,7 @@ def build(settings: OrchestratorSettings) -> Service:
     intake = Intake(database, keyring, settings.max_report_bytes)
     reports = ReportService(
         database,
-        Submissions(database, intake, runner, worker, outbox, watches, gate),
+        Submissions(database, intake, runner, worker, outbox, watches, gate, crowd),
         runner,
         worker,
         outbox,

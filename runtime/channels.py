@@ -7,6 +7,7 @@ their readers use `runtime.streams.idle` instead.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Coroutine
 from typing import Any, TypedDict
 
@@ -30,6 +31,54 @@ OPTIONS: list[tuple[str, int]] = [
 ]
 
 
+# What changes nothing is tried again by gRPC itself, with back-off and jitter, and ever
+# less often where much fails (gRFC A6). Whoever says OVERLOADED is not asked again.
+READS: dict[str, tuple[str, ...]] = {
+    "winnow.access.v1.AccessService": ("ListApiKeys", "GetCaller"),
+    "winnow.audit.v1.AuditService": (
+        "ListEvents",
+        "GetCheckpoint",
+        "GetInclusionProof",
+        "GetConsistencyProof",
+    ),
+    "winnow.ingest.v1.IngestService": ("ListFormats",),
+    "winnow.queue.v1.QueueService": ("GetQueueHealth", "ListJobs"),
+    "winnow.report.v1.CredentialService": ("ListCredentials", "GetCredential"),
+    "winnow.report.v1.DecisionService": ("ListDecisions",),
+    "winnow.report.v1.ReportService": (
+        "GetReport",
+        "ListReports",
+        "ListFindings",
+        "GetFinding",
+        "ListRejected",
+        "ListFormats",
+    ),
+    "winnow.seal.v1.SealService": ("GetSealing",),
+}
+_CONFIG = json.dumps(
+    {
+        "methodConfig": [
+            {
+                "name": [
+                    {"service": service, "method": method}
+                    for service, methods in READS.items()
+                    for method in methods
+                ],
+                "retryPolicy": {
+                    "maxAttempts": 3,
+                    "initialBackoff": "0.1s",
+                    "maxBackoff": "1s",
+                    "backoffMultiplier": 2,
+                    "retryableStatusCodes": ["UNAVAILABLE"],
+                },
+            }
+        ],
+        "retryThrottling": {"maxTokens": 20, "tokenRatio": 0.1},
+    }
+)
+_DIALLED = [*OPTIONS, ("grpc.service_config", _CONFIG)]
+
+
 def dial(address: str, tls: Tls | None = None) -> grpc.aio.Channel:
     """A channel to `unix:/path` or `host:port`; connects when first used.
 
@@ -40,9 +89,9 @@ def dial(address: str, tls: Tls | None = None) -> grpc.aio.Channel:
     """
     check(address, tls)
     if tls is None or is_socket(address):
-        return grpc.aio.insecure_channel(address, options=OPTIONS)
+        return grpc.aio.insecure_channel(address, options=_DIALLED)
     return RenewingChannel(
-        lambda: grpc.aio.secure_channel(address, tls.client(), options=OPTIONS), tls
+        lambda: grpc.aio.secure_channel(address, tls.client(), options=_DIALLED), tls
     )
 
 
@@ -76,18 +125,18 @@ class PeerStatus:
         return self._error or error
 
     def _note(self, call: Any) -> None:
-        trailers = _now(call.trailing_metadata())
+        trailers = now_of(call.trailing_metadata())
         # Errors of ours carry their reason in the trailers; grpc's own have none.
         if trailers and self._error is None:
             self._error = grpc.aio.AioRpcError(
-                _now(call.code()),
+                now_of(call.code()),
                 grpc.aio.Metadata(),
                 trailers,
-                _now(call.details()),
+                now_of(call.details()),
             )
 
 
-def _now(ready: Coroutine[Any, Any, Any]) -> Any:
+def now_of(ready: Coroutine[Any, Any, Any]) -> Any:
     """The result of a coroutine that has nothing to wait for."""
     try:
         ready.send(None)

@@ -99,6 +99,8 @@ class WinnowError(Exception):
         self.message = message
         self.metadata = metadata
         self.retry_after = retry_after
+        # What an answer over HTTP says beside the problem.
+        self.headers: dict[str, str] = {}
 
     @property
     def grpc_code(self) -> grpc.StatusCode:
