@@ -53,8 +53,7 @@ class AuditGate:
             # It signs only what grows from what it has signed: an altered log is refused here.
             await self._audit.GetCheckpoint(GetCheckpointRequest(), **call(_TIMEOUT_SECONDS))
         except (grpc.aio.AioRpcError, WinnowError) as error:
-            known = isinstance(error, WinnowError)
-            failure = error if known else from_rpc(error, "audit service")
+            failure = error if isinstance(error, WinnowError) else from_rpc(error, "audit service")
             _log.error("audit.required", status="error", reason=failure.reason)
             if failure.reason == "AUDIT_INCONSISTENT":
                 raise failure from None  # waiting does not mend it
