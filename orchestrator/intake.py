@@ -220,7 +220,6 @@ class Upload:
                 f"the report is larger than {self._max_bytes} bytes; split it, or raise "
                 "max_report_bytes",
                 limit_bytes=str(self._max_bytes),
-                backpressure="body_size",
             )
         self._digest.update(chunk)
         self._buffer += chunk

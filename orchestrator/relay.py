@@ -232,7 +232,6 @@ class Writer:
                 "TOO_MANY_RECORDS",
                 f"the report has more than {self._most} records; split it, or raise max_records",
                 limit_records=str(self._most),
-                backpressure="records",
             )
         await self._queue.put(item)
 

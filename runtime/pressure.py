@@ -45,7 +45,6 @@ def too_slow(floor: int) -> WinnowError:
         f"the body came with less than {floor} bytes a second and was cut; nothing of it was kept",
         retry_after=_AGAIN_SECONDS,
         floor_bytes_per_second=str(floor),
-        backpressure="upload_rate",
     )
 
 

@@ -224,7 +224,6 @@ def _too_large(limit: int) -> WinnowError:
         f"the body is larger than {limit} bytes, the most that this server takes "
         "(WINNOW_MAX_REPORT_BYTES)",
         limit_bytes=str(limit),
-        backpressure="body_size",
     )
 
 

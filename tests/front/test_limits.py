@@ -115,13 +115,17 @@ async def test_a_key_that_sends_too_much_is_told_when_to_come_back(front: Front)
     assert refused.headers["ratelimit"].startswith('"key";r=0;t=')
     answer = await client.get("/reports", headers={"Authorization": f"Bearer {other.text}"})
     assert answer.status_code == 200
-    # Whoever does not hold the key cannot use up its rate.
+
+
+async def test_who_does_not_hold_a_key_uses_up_nothing_of_its_rate(front: Front) -> None:
+    client = await front.gateway(rate_capacity=5, rate_refill_per_second=0.01)
+    other = await front.key()
     wrong = f"Bearer {api_key_of_somebody_else(other.key_id)}"
     for _ in range(10):
         refused = await client.get("/reports", headers={"Authorization": wrong})
         assert refused.status_code == 401
     answer = await client.get("/reports", headers={"Authorization": f"Bearer {other.text}"})
-    assert answer.headers["ratelimit"].startswith('"key";r=3;')
+    assert answer.headers["ratelimit"].startswith('"key";r=4;')
 
 
 def api_key_of_somebody_else(key_id: str) -> str:

@@ -37,7 +37,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_UPLOAD_INCOMPLETE: _ErrorReason.ValueType  # 4
     """The upload ended before its end message. Nothing was kept. Retry: yes."""
     ERROR_REASON_REPORT_TOO_LARGE: _ErrorReason.ValueType  # 5
-    """The report is larger than the limit. Metadata: `limit_bytes`, `backpressure`. Retry: no."""
+    """The report is larger than the limit. Metadata: `limit_bytes`. Retry: no."""
     ERROR_REASON_ENVELOPE_INVALID: _ErrorReason.ValueType  # 6
     """The submit envelope is not as documented. Metadata: `field`. Retry: no."""
     ERROR_REASON_FORMAT_UNKNOWN: _ErrorReason.ValueType  # 7
@@ -154,11 +154,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_UPLOAD_TOO_SLOW: _ErrorReason.ValueType  # 44
     """The body came too slowly and was cut; nothing was kept. Metadata:
-    `floor_bytes_per_second`, `backpressure`. Retry: yes.
+    `floor_bytes_per_second`. Retry: yes.
     """
     ERROR_REASON_TOO_MANY_RECORDS: _ErrorReason.ValueType  # 45
     """The report has more records than are taken. Metadata: `limit_records`,
-    `backpressure`, `report_id`. Retry: no; split it.
+    `report_id`. Retry: no; split it.
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -179,7 +179,7 @@ the end. Metadata: `expected`. Retry: no.
 ERROR_REASON_UPLOAD_INCOMPLETE: ErrorReason.ValueType  # 4
 """The upload ended before its end message. Nothing was kept. Retry: yes."""
 ERROR_REASON_REPORT_TOO_LARGE: ErrorReason.ValueType  # 5
-"""The report is larger than the limit. Metadata: `limit_bytes`, `backpressure`. Retry: no."""
+"""The report is larger than the limit. Metadata: `limit_bytes`. Retry: no."""
 ERROR_REASON_ENVELOPE_INVALID: ErrorReason.ValueType  # 6
 """The submit envelope is not as documented. Metadata: `field`. Retry: no."""
 ERROR_REASON_FORMAT_UNKNOWN: ErrorReason.ValueType  # 7
@@ -296,10 +296,10 @@ in RetryInfo.
 """
 ERROR_REASON_UPLOAD_TOO_SLOW: ErrorReason.ValueType  # 44
 """The body came too slowly and was cut; nothing was kept. Metadata:
-`floor_bytes_per_second`, `backpressure`. Retry: yes.
+`floor_bytes_per_second`. Retry: yes.
 """
 ERROR_REASON_TOO_MANY_RECORDS: ErrorReason.ValueType  # 45
 """The report has more records than are taken. Metadata: `limit_records`,
-`backpressure`, `report_id`. Retry: no; split it.
+`report_id`. Retry: no; split it.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
