@@ -60,5 +60,5 @@ def build(settings: AuditSettings) -> Service:
         background=(ledger.run,),
         close=close,
         # The orchestrator writes down when a key was used: this service reads the table only.
-        access=Access(log, required=required, notes_use=False),
+        access=Access(log, required=required),
     )

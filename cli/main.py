@@ -25,6 +25,7 @@ from cli import (
     queue,
     reading,
     sealing,
+    signing,
     watching,
 )
 from cli.usage import ServiceName, default_data_dir
@@ -46,6 +47,7 @@ auditing.register(app)
 queue.register(app)
 certs.register(app)
 keys.register(app)
+signing.register(app)
 sealing.register(app)
 probing.register(app)
 load.register(app)

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from gateway import problems
-from runtime import api_keys, context
+from runtime import api_keys, context, signing
 from runtime.errors import WinnowError
 
 # A browser cannot set a WebSocket's headers: it offers this, and the key behind the
@@ -64,7 +64,12 @@ class Door:
             )
         try:
             shown = api_keys.shown(_authorizations(scope, headers))
-            if shown is None and self._keys:
+            signed = signing.is_signed(headers.items())
+            if shown is not None and signed:
+                raise signing.invalid(
+                    api_keys.HEADER, "a request is signed or shows a key, and not both"
+                )
+            if shown is None and not signed and self._keys:
                 raise api_keys.needed()
         except WinnowError as error:
             return problems.response(error)

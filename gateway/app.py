@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from runtime.config import GuardedSettings
 
@@ -33,6 +33,37 @@ class GatewaySettings(GuardedSettings):
         "127.0.0.1:50054", description="audit service, host:port or unix:/path"
     )
     max_report_bytes: int = Field(2 * 2**30, gt=0, description="largest body of POST /reports")
+    rate_capacity: int = Field(
+        1000, ge=0, description="tokens of a key's bucket, one for a request; 0: no rate limit"
+    )
+    rate_refill_per_second: float = Field(
+        100.0, gt=0, description="tokens that come back to a key's bucket in a second"
+    )
+    rate_cost_per_mib: float = Field(
+        1.0, ge=0, description="tokens that each MiB of a body costs beside"
+    )
+    rate_by_address: bool = Field(
+        False, description="whether the rate limit also counts addresses that show no key"
+    )
+    rate_store: SecretStr = Field(
+        SecretStr("memory"),
+        description="where buckets are: memory, or valkey://host:port, which gateways share",
+    )
+    concurrency: int = Field(
+        64, ge=0, description="requests with keys worked on at a time; 0: any number"
+    )
+    tenant_concurrency: int = Field(
+        16, ge=1, description="requests of one tenant worked on at a time"
+    )
+    concurrency_patience: float = Field(
+        10.0, gt=0, description="seconds that a request waits for its turn"
+    )
+    gateway_max_memory_bytes: int = Field(
+        2 << 30, ge=0, description="memory of the gateway above which no body is taken; 0: any"
+    )
+    upload_floor_bytes_per_second: int = Field(
+        256, ge=0, description="speed below which an upload is cut; 0: none"
+    )
     request_timeout: float = Field(
         600.0, gt=0, description="seconds from a report's first byte to its answer"
     )
@@ -48,7 +79,9 @@ def build(settings: GatewaySettings) -> FastAPI:
 
     from gateway import docs, problems
     from gateway.access import Door
+    from gateway.admission import Admission
     from gateway.backends import connect
+    from gateway.limits import Places, Rate, make_buckets
     from gateway.middleware import Requests, expect
     from gateway.routes import (
         audit,
@@ -70,6 +103,23 @@ def build(settings: GatewaySettings) -> FastAPI:
         check(address, tls)
 
     door = Door(keys=settings.keys_needed(settings.gateway_listen), hosts=settings.gateway_hosts)
+    rate = None
+    if settings.rate_capacity:
+        capacity, refill = settings.rate_capacity, settings.rate_refill_per_second
+        buckets = make_buckets(settings.rate_store.get_secret_value(), capacity, refill)
+        rate = Rate(buckets, capacity, refill, settings.rate_cost_per_mib)
+    places = None
+    if settings.concurrency:
+        places = Places(
+            settings.concurrency, settings.tenant_concurrency, settings.concurrency_patience
+        )
+    admission = Admission(
+        rate,
+        places,
+        by_address=settings.rate_by_address,
+        max_memory=settings.gateway_max_memory_bytes,
+        floor=settings.upload_floor_bytes_per_second,
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -81,6 +131,7 @@ def build(settings: GatewaySettings) -> FastAPI:
         if warning:
             warning.cancel()
         await app.state.backends.close()
+        await admission.close()
 
     # No documentation pages: they would load scripts from elsewhere.
     app = FastAPI(
@@ -109,7 +160,7 @@ def build(settings: GatewaySettings) -> FastAPI:
     ):
         app.include_router(routes.router)
         expect(routes.router.routes)
-    app.add_middleware(Requests, tenant=settings.tenant, door=door)
+    app.add_middleware(Requests, tenant=settings.tenant, door=door, admission=admission)
     problems.install(app)
     docs.install(app)
     return app

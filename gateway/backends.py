@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import grpc
 from fastapi import Request
 
+from runtime.breaker import Breaker, GuardedChannel
 from runtime.channels import PeerStatus, dial
 from runtime.errors import from_rpc
 from runtime.tls import Tls
@@ -39,8 +40,8 @@ AUDIT = "audit service"
 class Backends:
     """Channels and stubs, one of each service, for the life of the process."""
 
-    orchestrator: grpc.aio.Channel
-    audit_log: grpc.aio.Channel
+    orchestrator: GuardedChannel
+    audit_log: GuardedChannel
     reports: ReportServiceAsyncStub
     credentials: CredentialServiceAsyncStub
     decisions: DecisionServiceAsyncStub
@@ -56,7 +57,8 @@ class Backends:
 
 def connect(orchestrator_address: str, audit_address: str, tls: Tls | None) -> Backends:
     """Dials both services; channels connect when first used."""
-    orchestrator, audit_log = dial(orchestrator_address, tls), dial(audit_address, tls)
+    orchestrator = GuardedChannel(dial(orchestrator_address, tls), Breaker(ORCHESTRATOR))
+    audit_log = GuardedChannel(dial(audit_address, tls), Breaker(AUDIT))
     return Backends(
         orchestrator,
         audit_log,

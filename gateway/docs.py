@@ -663,9 +663,17 @@ def install(app: FastAPI) -> None:
                 "type": "http",
                 "scheme": "bearer",
                 "description": "An API key, wnw_…; not needed where only this machine can call.",
-            }
+            },
+            "signature": {
+                "type": "apiKey",
+                "in": "header",
+                "name": "X-Signature",
+                "description": "A signed request (docs/signing.md): X-Api-Key, X-Timestamp, "
+                "X-Nonce, X-Content-SHA256, X-Signature; or RFC 9421, Signature-Input and "
+                "Signature.",
+            },
         }
-        document["security"] = [{"key": []}, {}]
+        document["security"] = [{"key": []}, {"signature": []}, {}]
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]

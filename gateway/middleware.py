@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import problems
 from gateway.access import Door
+from gateway.admission import Admission, Admitted
 from runtime import context, log, metrics, tracing
 from runtime.clock import uuid7
 from runtime.errors import WinnowError
@@ -60,12 +61,14 @@ class Requests:
         app: what serves the request.
         tenant: whose requests these are that show no key.
         door: whom it lets in.
+        admission: what of those is served.
     """
 
-    def __init__(self, app: ASGIApp, tenant: str, door: Door) -> None:
+    def __init__(self, app: ASGIApp, tenant: str, door: Door, admission: Admission) -> None:
         self._app = app
         self._tenant = tenant
         self._door = door
+        self._admission = admission
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -85,6 +88,7 @@ class Requests:
         metrics.HTTP_IN_FLIGHT.inc()
         status = 0
         answered = 0.0
+        fields: dict[str, str] = {}
 
         async def answer(message: Message) -> None:
             nonlocal status, answered
@@ -102,11 +106,22 @@ class Requests:
             if message["type"].endswith("http.response.start"):
                 named = {name for name, _ in message["headers"]}
                 message["headers"] += [one for one in SECURITY_HEADERS if one[0] not in named]
+                message["headers"] += [
+                    (name.lower().encode(), value.encode()) for name, value in fields.items()
+                ]
             await send(message)
 
+        admitted: Admitted | None = None
         with log.bind(request_id=request_id, tenant=context.tenant.get()):
             try:
                 refusal = self._door.refusal(scope)
+                if refusal is None:
+                    try:
+                        admitted = await self._admission.admit(scope, receive)
+                    except WinnowError as error:
+                        refusal = problems.response(error)
+                    else:
+                        fields, receive = admitted.fields, admitted.receive
                 await (refusal or self._app)(scope, receive, answer)
             except ClientDisconnect:
                 status = _CLIENT_GONE
@@ -115,6 +130,8 @@ class Requests:
                 # it is not whole.
                 await self._defect(error, scope, receive, answer, begun=bool(status))
             finally:
+                if admitted is not None:
+                    admitted.leave()
                 _count(scope, status, answered, span)
             _access(scope, status, started)
 

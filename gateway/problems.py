@@ -20,6 +20,12 @@ from starlette.exceptions import HTTPException
 from runtime import context, metrics
 from runtime.errors import WinnowError
 
+# What there is too much of; OVERLOADED says so itself.
+_TOO_MUCH = {
+    "REPORT_TOO_LARGE": "body_size",
+    "TOO_MANY_RECORDS": "records",
+    "UPLOAD_TOO_SLOW": "upload_rate",
+}
 MEDIA_TYPE = "application/problem+json"
 
 
@@ -40,11 +46,13 @@ def body(error: WinnowError) -> dict[str, Any]:
 def response(error: WinnowError) -> Response:
     """The whole answer for an error, which is counted."""
     metrics.refused(error.reason)
-    headers = {}
+    headers = dict(error.headers)
     if error.retry_after is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_after))
     if error.http_status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
+    if reason := error.metadata.get("backpressure") or _TOO_MUCH.get(error.reason):
+        headers["X-Backpressure-Reason"] = reason
     return _answer(error.http_status, body(error), headers)
 
 

@@ -69,7 +69,8 @@ class Watches:
         Raises:
             WinnowError: what WatchReport raised.
         """
-        # Who asks as somebody else, or with another key, may not see the same.
+        # Who asks as somebody else, or with another key, may not see the same; nor do
+        # signed requests share, of which each has a grant of its own.
         key = (context.tenant.get(), context.authorization.get(), report_id)
         return self._feeds.follow(key, after, PULSE_SECONDS)
 

@@ -31,8 +31,23 @@ class OrchestratorSettings(GuardedSettings, SealingSettings):
         None, description="how long after their end reports are kept (52w); unset: for ever"
     )
     max_report_bytes: int = Field(2 << 30, ge=1, description="largest report accepted, in bytes")
+    max_records: int = Field(5_000_000, ge=1, description="records that a report may have")
+    max_queue_depth: int = Field(
+        10_000, ge=1, description="reports that wait or run above which no other is taken"
+    )
+    orchestrator_max_memory_bytes: int = Field(
+        2 << 30,
+        ge=0,
+        description="memory of the orchestrator above which no report is taken; 0: any",
+    )
     lease_seconds: float = Field(
         10.0, ge=1, description="seconds after which work of a silent orchestrator is taken over"
+    )
+    signature_tolerance: float = Field(
+        300.0,
+        gt=0,
+        le=86_400,
+        description="seconds by which the time of a signed request may differ from the clock",
     )
     audit_required: bool = Field(
         False, description="accept no report while the audit log cannot be written"
@@ -50,9 +65,10 @@ def build(settings: OrchestratorSettings) -> Service:
     import os
     import socket
     import uuid
+    from datetime import timedelta
 
     from orchestrator import activity, facts, housekeeping, tables
-    from orchestrator.gate import AuditGate
+    from orchestrator.gate import AuditGate, Crowd
     from orchestrator.intake import Intake
     from orchestrator.outbox import Outbox
     from orchestrator.raw import RawReports
@@ -71,6 +87,7 @@ def build(settings: OrchestratorSettings) -> Service:
     from orchestrator.watching import Watches
     from runtime import transport as transports
     from runtime.access import Access
+    from runtime.breaker import Breaker, GuardedChannel
     from runtime.channels import dial
     from runtime.consumers import Consumer
     from runtime.database import Database
@@ -78,6 +95,7 @@ def build(settings: OrchestratorSettings) -> Service:
     from runtime.keyring import Keyring
     from runtime.schedules import Scheduler
     from runtime.server import Service
+    from runtime.signatures import Signatures
     from runtime.tls import Tls
     from runtime.transport.delivery import Policy
     from runtime.worker import Kind, Worker, transaction
@@ -108,10 +126,12 @@ def build(settings: OrchestratorSettings) -> Service:
     background = Database(database_url, 2, role="winnow_background", name="background")
     # Heartbeats must not queue behind sweeps.
     leases = Database(database_url, 2, role="winnow_background", name="leases")
+    # Nor must whoever calls.
+    doorkeeping = Database(database_url, 2, role="winnow_background", name="keys")
     keyring = Keyring.of(settings)
     tls = Tls.of(settings)
     channels = {
-        name: dial(address, tls)
+        name: GuardedChannel(dial(address, tls), Breaker(name), refuses=name == "audit")
         for name, address in (
             ("ingestor", settings.ingestor_address),
             ("moderator", settings.moderator_address),
@@ -132,6 +152,12 @@ def build(settings: OrchestratorSettings) -> Service:
     counting = Consumer(activity.GROUP, background, tables.inbox, activity.count)
     audit = AuditServiceStub(channels["audit"])
     outbox = Outbox(background, audit, transport)
+    crowd = Crowd(
+        background,
+        queue.waiting_of(RUN),
+        settings.max_queue_depth,
+        settings.orchestrator_max_memory_bytes,
+    )
     gate = AuditGate(audit if settings.audit_required else None)
     watches = Watches(database, background)
     runner = Runner(
@@ -141,6 +167,7 @@ def build(settings: OrchestratorSettings) -> Service:
         keyring,
         outbox,
         watches.ring,
+        settings.max_records,
     )
     retention = Retention(
         database,
@@ -167,7 +194,7 @@ def build(settings: OrchestratorSettings) -> Service:
     intake = Intake(database, keyring, settings.max_report_bytes)
     reports = ReportService(
         database,
-        Submissions(database, intake, runner, worker, outbox, watches, gate),
+        Submissions(database, intake, runner, worker, outbox, watches, gate, crowd),
         runner,
         worker,
         outbox,
@@ -177,9 +204,9 @@ def build(settings: OrchestratorSettings) -> Service:
         retention,
         IngestServiceStub(channels["ingestor"]),
     )
-    # Whose a key is decides which tenant's a call is; nobody's work waits for strangers.
-    doors = Database(database_url, 2, role="winnow_background", name="access")
-    access = Access(doors, required=required)
+    # Whose a key is decides which tenant's a call is.
+    access = Access(doorkeeping, required=required, keyring=keyring)
+    signatures = Signatures(doorkeeping, access, timedelta(seconds=settings.signature_tolerance))
     seals = SealService(background, queue, keyring, worker.ring)
     credentials = CredentialService(database)
     decisions = DecisionService(database, outbox, queue)
@@ -190,7 +217,7 @@ def build(settings: OrchestratorSettings) -> Service:
         if job.kind == RUN:
             watches.ring(uuid.UUID(job.key))
 
-    keys = AccessService(database, outbox, access)
+    keys = AccessService(database, outbox, access, signatures, keyring)
     queues = QueueService(database, queue, runner.reopen, retried)
 
     def register(server: grpc.aio.Server) -> None:
@@ -211,7 +238,7 @@ def build(settings: OrchestratorSettings) -> Service:
         for channel in channels.values():
             await channel.close()
         await background.close()
-        await doors.close()
+        await doorkeeping.close()
         await database.close()
 
     return Service(

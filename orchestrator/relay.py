@@ -23,6 +23,7 @@ from sqlalchemy import Connection
 from orchestrator import events, store, store_events, store_findings
 from orchestrator.agreement import Agreement
 from runtime import crash, metrics
+from runtime.breaker import GuardedChannel
 from runtime.channels import PeerStatus, call
 from runtime.database import Database
 from runtime.errors import WinnowError, from_rpc
@@ -68,7 +69,8 @@ class Legs:
         ingestor, moderator: channels to the two services.
     """
 
-    def __init__(self, ingestor: grpc.aio.Channel, moderator: grpc.aio.Channel) -> None:
+    def __init__(self, ingestor: GuardedChannel, moderator: GuardedChannel) -> None:
+        self._breakers = (ingestor.breaker, moderator.breaker)
         self.ingest: Any = ingestor.stream_stream(
             "/winnow.ingest.v1.IngestService/Ingest",
             request_serializer=IngestRequest.SerializeToString,
@@ -79,6 +81,16 @@ class Legs:
             request_serializer=bytes,
             response_deserializer=ModerateResponse.FromString,
         )
+
+    def check(self) -> None:
+        """Returns if it makes sense to call them: a run is tried again later otherwise.
+
+        Raises:
+            WinnowError: UPSTREAM_UNAVAILABLE.
+        """
+        for breaker in self._breakers:
+            if breaker.open:
+                raise breaker.refusal()
 
 
 class _Arrived(NamedTuple):
@@ -173,6 +185,7 @@ class Writer:
         queue: where the job is.
         progress: counted up by what is stored.
         ring: told after each commit.
+        most: records that a report may have.
     """
 
     def __init__(
@@ -182,12 +195,15 @@ class Writer:
         queue: Queue,
         progress: ReportProgress,
         ring: Callable[[uuid.UUID], None],
+        most: int,
     ) -> None:
         self._database = database
         self._job = job
         self._jobs = queue
         self._progress = progress
         self._ring = ring
+        self._most = most
+        self._records = progress.records.findings + progress.records.rejected
         self.report_id = uuid.UUID(job.key)
         self._queue: asyncio.Queue[Any] = asyncio.Queue(_QUEUED)
         self._ending = False
@@ -202,7 +218,21 @@ class Writer:
         self._format = detected
 
     async def put(self, item: FindingBatch | VerdictBatch | list[Rejected] | Step) -> None:
-        """Queues an item; waits while the database is behind."""
+        """Queues an item; waits while the database is behind.
+
+        Raises:
+            WinnowError: TOO_MANY_RECORDS.
+        """
+        if isinstance(item, list):
+            self._records += len(item)
+        elif isinstance(item, FindingBatch):
+            self._records += len(item.findings)
+        if self._records > self._most:
+            raise WinnowError(
+                "TOO_MANY_RECORDS",
+                f"the report has more than {self._most} records; split it, or raise max_records",
+                limit_records=str(self._most),
+            )
         await self._queue.put(item)
 
     async def done(self, *items: VerdictBatch | Step) -> None:

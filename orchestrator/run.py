@@ -85,6 +85,7 @@ class Runner:
         keyring: opens the data keys of reports that are taken up again.
         outbox: rung after each commit that wrote events.
         ring: told of each report that has new events.
+        max_records: that a report may have.
     """
 
     def __init__(
@@ -95,7 +96,9 @@ class Runner:
         keyring: Keyring,
         outbox: Outbox,
         ring: Callable[[uuid.UUID], None],
+        max_records: int,
     ) -> None:
+        self._max_records = max_records
         self._database = database
         self._queue = queue
         self._legs = legs
@@ -246,12 +249,14 @@ class Runner:
     async def _pass(self, job: Job, fresh: Fresh | None) -> None:
         report_id = uuid.UUID(job.key)
         start, progress = 0, ReportProgress(report_id=job.key, status=states.CREATED)
+        if fresh is None or fresh.reading is None:
+            self._legs.check()
         if fresh:
             report, data_key = fresh.report, fresh.data_key
         else:
             report, data_key, start, progress = await self._database.run(self._take_up, job)
         structlog.contextvars.bind_contextvars(asset_key=report.asset_key)
-        writer = Writer(self._database, job, self._queue, progress, self._ring)
+        writer = Writer(self._database, job, self._queue, progress, self._ring, self._max_records)
         relay = Relay(self._legs, writer)
         try:
             async with asyncio.TaskGroup() as group:

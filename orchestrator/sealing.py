@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from orchestrator import events, store, store_outbox, store_sealing
+from orchestrator import events, store, store_access, store_outbox, store_sealing
 from orchestrator.outbox import Outbox
 from runtime import crash
 from runtime.context import DEFAULT_TENANT
@@ -97,6 +97,7 @@ class Rewrapping:
         after: uuid.UUID | None = uuid.UUID(int=0)
         while after is not None:
             after = await self._database.run(self._adopt_some, job, after)
+        await self._database.run(self._wrap_signing_keys, job)
         # What is done is kept with the job: whoever takes it up counts on.
         done: dict[str, int] = dict(job.payload.get(_WRAPPED, {}))
         while await self._database.run(self._wrap_some, job, done):
@@ -117,6 +118,10 @@ class Rewrapping:
                     "sealing.skipped", status="error", report_id=str(report_id), reason=error.reason
                 )
         return found[-1][0] if found else None
+
+    def _wrap_signing_keys(self, connection: Connection, job: Job) -> None:
+        self._queue.hold(connection, job)
+        store_access.rewrap(connection, self._keyring)
 
     def _wrap_some(self, connection: Connection, job: Job, done: dict[str, int]) -> int:
         """Wraps some data keys again; how many."""

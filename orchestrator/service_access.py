@@ -13,6 +13,9 @@ from runtime.access import Access
 from runtime.clock import now
 from runtime.database import Database
 from runtime.errors import WinnowError
+from runtime.keyring import Keyring
+from runtime.signatures import Signatures
+from runtime.signing import Head
 from winnow.access.v1 import access_service_pb2 as pb
 from winnow.access.v1 import access_service_pb2_grpc as rpc
 from winnow.access.v1.api_key_pb2 import Role
@@ -28,12 +31,23 @@ class AccessService(rpc.AccessServiceServicer):
         database: the orchestrator's.
         outbox: rung after each commit that wrote events.
         access: checks keys; told of those that were revoked here.
+        signatures: looks at signed requests.
+        keyring: seals what keys sign with.
     """
 
-    def __init__(self, database: Database, outbox: Outbox, access: Access) -> None:
+    def __init__(
+        self,
+        database: Database,
+        outbox: Outbox,
+        access: Access,
+        signatures: Signatures,
+        keyring: Keyring,
+    ) -> None:
         self._database = database
         self._outbox = outbox
         self._access = access
+        self._signatures = signatures
+        self._keyring = keyring
 
     async def CreateApiKey(
         self, request: pb.CreateApiKeyRequest, _context: Any
@@ -63,6 +77,7 @@ class AccessService(rpc.AccessServiceServicer):
             list(request.roles),
             expires_at,
             _maker(),
+            self._keyring,
         )
         self._outbox.ring()
         return pb.CreateApiKeyResponse(key=key, secret=secret)
@@ -104,6 +119,23 @@ class AccessService(rpc.AccessServiceServicer):
             name=caller.name,
             roles=sorted(caller.roles),
         )
+
+    async def VerifySignature(
+        self, request: pb.VerifySignatureRequest, _context: Any
+    ) -> pb.VerifySignatureResponse:
+        head = Head(
+            request.method,
+            request.scheme,
+            request.path,
+            request.query,
+            tuple((field.name, field.value) for field in request.headers),
+        )
+        made = await self._signatures.verify(head)
+        answer = pb.VerifySignatureResponse(
+            grant=made.grant, key_id=made.known.caller.key_id, tenant_id=made.known.tenant
+        )
+        answer.expires_at.FromDatetime(made.until)
+        return answer
 
 
 def _maker() -> str:

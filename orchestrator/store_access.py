@@ -9,8 +9,10 @@ from sqlalchemy import Connection, any_, func, insert, literal, select, update
 
 from orchestrator import events, store_outbox
 from runtime import api_keys
-from runtime.access import keys
+from runtime.access import keys, place, wrapped
+from runtime.keyring import Keyring
 from winnow.access.v1.api_key_pb2 import ApiKey, Role
+from winnow.seal.v1.data_key_pb2 import DataKey
 
 # What a key's maker is called who sits at the machine itself.
 OPERATOR = "operator"
@@ -23,6 +25,7 @@ def create(
     roles: list[int],
     expires_at: datetime | None,
     created_by: str,
+    keyring: Keyring | None = None,
 ) -> tuple[ApiKey, str]:
     """Makes a key, with its event.
 
@@ -30,11 +33,13 @@ def create(
         roles: numbers of Role, at least one.
         expires_at: None: it holds until it is revoked.
         created_by: a key_id, or OPERATOR.
+        keyring: seals what it signs with; without one it cannot sign yet (runtime.access).
 
     Returns:
         The key without its secret, and the key itself.
     """
     made = api_keys.make()
+    signs = wrapped(keyring, made) if keyring else None
     row = connection.execute(
         insert(keys)
         .values(
@@ -45,6 +50,8 @@ def create(
             secret_sha256=made.digest,
             created_by=created_by,
             expires_at=expires_at,
+            signing_key_id=signs.key_id if signs else None,
+            signing_key=signs.wrapped if signs else None,
         )
         .returning(keys)
     ).one()
@@ -100,6 +107,26 @@ def has_admin(connection: Connection, tenant: str) -> bool:
         literal(int(Role.ROLE_ADMIN)) == any_(keys.c.roles),
     )
     return connection.execute(query.limit(1)).first() is not None
+
+
+def rewrap(connection: Connection, keyring: Keyring) -> int:
+    """Wraps what keys sign with again, where that is not under the current key-encryption
+    key and can be opened; how many."""
+    others = [name for name in keyring.held if name != keyring.current]
+    rows = connection.execute(
+        select(keys.c.key_id, keys.c.signing_key_id, keys.c.signing_key)
+        .where(keys.c.signing_key_id.in_(others))
+        .with_for_update()
+    ).all()
+    for row in rows:
+        kept = DataKey(key_id=row.signing_key_id, wrapped=row.signing_key)
+        made = keyring.wrap(place(row.key_id), keyring.open(place(row.key_id), kept))
+        connection.execute(
+            update(keys)
+            .where(keys.c.key_id == row.key_id)
+            .values(signing_key_id=made.key_id, signing_key=made.wrapped)
+        )
+    return len(rows)
 
 
 def _message(row: Any) -> ApiKey:

@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy import Connection
 
 from orchestrator import states, store, store_idempotency
-from orchestrator.gate import AuditGate
+from orchestrator.gate import AuditGate, Crowd
 from orchestrator.intake import Intake, Upload
 from orchestrator.outbox import Outbox
 from orchestrator.run import Ended, Runner
@@ -49,6 +49,7 @@ class Submissions:
         outbox: has their events shipped before the answer.
         watches: tells of the end of what runs elsewhere.
         gate: says whether anything is accepted now.
+        crowd: says whether there is too much already.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Submissions:
         outbox: Outbox,
         watches: Watches,
         gate: AuditGate,
+        crowd: Crowd,
     ) -> None:
         self._database = database
         self._intake = intake
@@ -68,6 +70,7 @@ class Submissions:
         self._outbox = outbox
         self._watches = watches
         self._gate = gate
+        self._crowd = crowd
 
     async def take(
         self, requests: AsyncIterator[SubmitReportRequest], remaining: Callable[[], float | None]
@@ -82,6 +85,7 @@ class Submissions:
             WinnowError: what `AuditGate.check` and `Intake.receive` and `Upload.create` raise; why the report
                 failed, with its `report_id`.
         """
+        await self._crowd.check()
         await self._gate.check()
         upload = await self._intake.receive(requests)
         # What arrived whole goes on, whether or not the caller stays to see it.

@@ -7,6 +7,7 @@ their readers use `runtime.streams.idle` instead.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Coroutine
 from typing import Any, TypedDict
 
@@ -28,8 +29,51 @@ OPTIONS: list[tuple[str, int]] = [
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
 ]
+# What changes nothing is tried again by gRPC itself, with back-off and jitter, and ever
+# less often where much fails (gRFC A6). Whoever says OVERLOADED is not asked again.
+READS: dict[str, tuple[str, ...]] = {
+    "winnow.access.v1.AccessService": ("ListApiKeys", "GetCaller"),
+    "winnow.audit.v1.AuditService": (
+        "ListEvents",
+        "GetCheckpoint",
+        "GetInclusionProof",
+        "GetConsistencyProof",
+    ),
+    "winnow.ingest.v1.IngestService": ("ListFormats",),
+    "winnow.queue.v1.QueueService": ("GetQueueHealth", "ListJobs"),
+    "winnow.report.v1.CredentialService": ("ListCredentials", "GetCredential"),
+    "winnow.report.v1.DecisionService": ("ListDecisions",),
+    "winnow.report.v1.ReportService": (
+        "GetReport",
+        "ListReports",
+        "ListFindings",
+        "GetFinding",
+        "ListRejected",
+        "ListFormats",
+    ),
+    "winnow.seal.v1.SealService": ("GetSealing",),
+}
+_RETRIES = {
+    "methodConfig": [
+        {
+            "name": [
+                {"service": service, "method": method}
+                for service, methods in READS.items()
+                for method in methods
+            ],
+            "retryPolicy": {
+                "maxAttempts": 3,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "1s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ],
+    "retryThrottling": {"maxTokens": 20, "tokenRatio": 0.1},
+}
 # A name with several addresses is several copies of a service: each call goes to the next.
-_SPREAD = ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}')
+_SPREAD = {**_RETRIES, "loadBalancingConfig": [{"round_robin": {}}]}
 
 
 def dial(address: str, tls: Tls | None = None) -> grpc.aio.Channel:
@@ -43,10 +87,15 @@ def dial(address: str, tls: Tls | None = None) -> grpc.aio.Channel:
     """
     check(address, tls)
     if tls is None or is_socket(address):
-        return grpc.aio.insecure_channel(address, options=OPTIONS)
+        return grpc.aio.insecure_channel(address, options=_options(_RETRIES))
+    options = _options(_SPREAD)
     return RenewingChannel(
-        lambda: grpc.aio.secure_channel(address, tls.client(), options=[*OPTIONS, _SPREAD]), tls
+        lambda: grpc.aio.secure_channel(address, tls.client(), options=options), tls
     )
+
+
+def _options(config: dict[str, Any]) -> list[tuple[str, int | str]]:
+    return [*OPTIONS, ("grpc.service_config", json.dumps(config))]
 
 
 class Call(TypedDict):
@@ -79,18 +128,18 @@ class PeerStatus:
         return self._error or error
 
     def _note(self, call: Any) -> None:
-        trailers = _now(call.trailing_metadata())
+        trailers = now_of(call.trailing_metadata())
         # Errors of ours carry their reason in the trailers; grpc's own have none.
         if trailers and self._error is None:
             self._error = grpc.aio.AioRpcError(
-                _now(call.code()),
+                now_of(call.code()),
                 grpc.aio.Metadata(),
                 trailers,
-                _now(call.details()),
+                now_of(call.details()),
             )
 
 
-def _now(ready: Coroutine[Any, Any, Any]) -> Any:
+def now_of(ready: Coroutine[Any, Any, Any]) -> Any:
     """The result of a coroutine that has nothing to wait for."""
     try:
         ready.send(None)

@@ -71,6 +71,11 @@ MAPPINGS: dict[str, _Mapping] = {
     "SEALING_KEY_UNKNOWN": _Mapping(_C.UNAVAILABLE, 503, "Sealing key unknown", retry=True),
     "REPORT_SHREDDED": _Mapping(_C.FAILED_PRECONDITION, 410, "Report shredded"),
     "API_KEY_NOT_FOUND": _Mapping(_C.NOT_FOUND, 404, "API key not found"),
+    "SIGNATURE_INVALID": _Mapping(_C.UNAUTHENTICATED, 401, "Signature invalid"),
+    "REPLAYED": _Mapping(_C.UNAUTHENTICATED, 401, "Request replayed"),
+    "RATE_LIMITED": _Mapping(_C.RESOURCE_EXHAUSTED, 429, "Rate limited", retry=True),
+    "UPLOAD_TOO_SLOW": _Mapping(_C.ABORTED, 408, "Upload too slow", retry=True),
+    "TOO_MANY_RECORDS": _Mapping(_C.OUT_OF_RANGE, 413, "Too many records"),
 }
 
 
@@ -94,6 +99,8 @@ class WinnowError(Exception):
         self.message = message
         self.metadata = metadata
         self.retry_after = retry_after
+        # What an answer over HTTP says beside the problem.
+        self.headers: dict[str, str] = {}
 
     @property
     def grpc_code(self) -> grpc.StatusCode:

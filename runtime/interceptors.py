@@ -47,6 +47,8 @@ UNARY_SECONDS = 60.0
 # A caller may wait for a peer of its own while it streams to us.
 IDLE_SECONDS = 180.0
 
+_NO_RETRY = ("grpc-retry-pushback-ms", "-1")
+
 # Infrastructure calls are frequent and dull.
 _QUIET = ("/grpc.health.", "/grpc.reflection.")
 
@@ -199,7 +201,7 @@ class _Scope:
             return
         handling = asyncio.current_task()
         assert handling is not None
-        guard = asyncio.create_task(self._access.until_refused(self._method, self._metadata))
+        guard = asyncio.create_task(self._access.until_refused())
         guard.add_done_callback(lambda done: None if done.cancelled() else handling.cancel())
         try:
             yield
@@ -232,8 +234,13 @@ class _Scope:
             )
         caller = {"peer": error.metadata["peer"]} if "peer" in error.metadata else {}
         self.done("error", reason=error.reason, **caller)
-        await self._context.abort_with_status(rpc_status.to_status(to_status(error)))
-        raise AssertionError("abort_with_status returned")
+        status = rpc_status.to_status(to_status(error))
+        # Who has too much to do is not helped by being asked once more (gRFC A6).
+        pushback = (_NO_RETRY,) if error.reason == "OVERLOADED" else ()
+        await self._context.abort(
+            status.code, status.details, (*status.trailing_metadata, *pushback)
+        )
+        raise AssertionError("abort returned")
 
     def remaining(self) -> float | None:
         left: float | None = self._context.time_remaining()

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -366,6 +366,17 @@ class Queue:
             table.c.kind == kind, table.c.key == key, table.c.state != DEAD
         )
         return connection.execute(query).first() is not None
+
+    def waiting_of(self, kind: str) -> Callable[[Connection, int], int]:
+        """Counts jobs of a kind that are not dead, up to a number."""
+        table = self._table
+
+        def count(connection: Connection, most: int) -> int:
+            some = select(table.c.job_id).where(table.c.kind == kind, table.c.state != DEAD)
+            query = select(func.count()).select_from(some.limit(most).subquery())
+            return int(connection.execute(query).scalar_one())
+
+        return count
 
     def dead(self, connection: Connection, job_id: uuid.UUID, tenant: str) -> Job:
         """A dead job, locked.

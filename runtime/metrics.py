@@ -136,7 +136,7 @@ _RPC = "RPC of the contracts, `ReportService/GetReport`"
 _ROUTE = "method and route of the API, `GET /reports/{report_id}`"
 _SCANNER = "`scanner_type` of docs/formats.md, or `unknown`"
 _KIND = "kind of job, `report.run`"
-_POOL = "`main`, of requests; `background`; `leases`: of heartbeats; `access`: of API keys"
+_POOL = "`main`, of requests; `background`; `leases`: of heartbeats; `keys`: of who calls"
 
 # fmt: off
 BUILD_INFO = _gauge("winnow_build_info", "Always 1.", SERVICES, version="of Winnow", python="of Python")

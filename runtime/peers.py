@@ -31,6 +31,7 @@ CALLERS: dict[str, tuple[str, ...]] = {
     "winnow.audit.v1.AuditService": (ORCHESTRATOR, GATEWAY),
     "winnow.audit.v1.AuditService/AppendEvents": (ORCHESTRATOR,),
     "winnow.access.v1.AccessService": (GATEWAY, TOOLS),
+    "winnow.access.v1.AccessService/VerifySignature": (GATEWAY,),
     "winnow.queue.v1.QueueService": (GATEWAY, TOOLS),
     "winnow.report.v1.CredentialService": (GATEWAY, TOOLS),
     "winnow.report.v1.DecisionService": (GATEWAY, TOOLS),

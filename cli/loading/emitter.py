@@ -24,10 +24,11 @@ from cli.loading.plan import GOOD, Bodies, Shot, endless
 from cli.loading.scenario import Emitter, Scenario, ScenarioError
 from cli.loading.telemetry import Ended, Sent, Telemetry
 from runtime.api_keys import HEADER, Shown
+from runtime.signing import sign
 
 # Key, method, path, query, SHA-256 of the body, Unix seconds; the header fields that sign it.
 Signer = Callable[[Shown, str, str, str, bytes, int], Iterable[tuple[str, str]]]
-SIGNER: Signer | None = None
+SIGNER: Signer | None = sign
 
 _PATH, _QUERY = "/reports", "envelope=false"
 # Findings whose writing takes some milliseconds.

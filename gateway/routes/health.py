@@ -24,7 +24,11 @@ async def readyz(request: Request) -> Response:
     services = backends(request)
     channels = {"orchestrator": services.orchestrator, "audit": services.audit_log}
     found = await asyncio.gather(*map(trouble, channels.values()))
-    down = {name: why for name, why in zip(channels, found, strict=True) if why}
+    down = {
+        name: why or "no answers lately"
+        for (name, channel), why in zip(channels.items(), found, strict=True)
+        if why or channel.breaker.open
+    }
     if down:
         raise WinnowError(
             "UPSTREAM_UNAVAILABLE",

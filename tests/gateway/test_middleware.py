@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect
 from structlog.testing import capture_logs
 
 from gateway.access import Door
+from gateway.admission import Admission
 from gateway.middleware import Requests
 from runtime.errors import WinnowError
 
@@ -18,7 +19,9 @@ SECRET = "s3cr3t-" + "value"
 
 def through(app: Any) -> httpx.AsyncClient:
     door = Door(keys=False, hosts=None)
-    transport = httpx.ASGITransport(Requests(app, tenant="t1", door=door))
+    transport = httpx.ASGITransport(
+        Requests(app, tenant="t1", door=door, admission=Admission(None, None))
+    )
     return httpx.AsyncClient(transport=transport, base_url="http://localhost")
 
 

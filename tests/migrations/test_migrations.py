@@ -55,8 +55,10 @@ async def test_every_table_carries_its_tenant(database: Database) -> None:
         "  AND c.table_name = t.table_name AND c.column_name = 'tenant_id')"
     )
     without = await database.run(lambda connection: connection.execute(query).scalars().all())
-    # Checkpoints speak of the whole log; messages and due times are the house's.
+    # Checkpoints speak of the whole log; messages and due times are the house's; a nonce
+    # is its key's, whose tenant is the key's.
     assert set(without) == {
+        "access.nonces",
         "audit.checkpoints",
         "audit.tiles",
         "orchestrator.inbox",

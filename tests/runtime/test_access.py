@@ -21,17 +21,20 @@ from runtime.access import RULES, Access, granted
 from runtime.clock import now
 from runtime.database import Database
 from runtime.errors import WinnowError
+from runtime.keyring import Keyring
 from winnow.access.v1 import access_service_pb2
 from winnow.access.v1.api_key_pb2 import Role
 
 LIST = "/winnow.report.v1.ReportService/ListReports"
 DECIDE = "/winnow.report.v1.DecisionService/DecideFinding"
 APPEND = "/winnow.audit.v1.AuditService/AppendEvents"
+VERIFY = "/winnow.access.v1.AccessService/VerifySignature"
 WHOAMI = "/winnow.access.v1.AccessService/GetCaller"
 # They keep nothing, and check no keys.
 STATELESS = ("winnow.ingest.", "winnow.moderate.")
 
 
+RING = Keyring((b"k" * 32,))
 EVERY = frozenset(Role.values()) - {Role.ROLE_UNSPECIFIED}
 
 
@@ -48,7 +51,7 @@ class Keys:
         self.tenant = f"t{uuid.uuid4().hex[:12]}"
         self._database = database
         self.queries = 0
-        self.access = Access(self, required=True)  # type: ignore[arg-type]
+        self.access = Access(self, required=True, keyring=RING)  # type: ignore[arg-type]
 
     async def run(self, work: Any, *arguments: Any) -> Any:
         self.queries += 1
@@ -112,7 +115,7 @@ def test_the_document_says_the_same() -> None:
 
 
 def test_only_peers_go_without_a_role() -> None:
-    assert [method for method, rule in RULES.items() if not rule.roles] == [APPEND]
+    assert [method for method, rule in RULES.items() if not rule.roles] == [VERIFY, APPEND]
     for rule in RULES.values():
         assert Role.ROLE_UNSPECIFIED not in rule.roles
         assert rule.roles or rule.peer
@@ -229,7 +232,8 @@ async def test_a_stream_is_told_when_its_key_ends(
 ) -> None:
     monkeypatch.setattr(access_module, "FRESH_SECONDS", 0.05)
     key_id, secret = await keys.make(Role.ROLE_READ)
-    watching = asyncio.create_task(keys.access.until_refused(LIST, sent(secret)))
+    await keys.access.admit(LIST, sent(secret))
+    watching = asyncio.create_task(keys.access.until_refused())
     await asyncio.sleep(0.2)
     assert not watching.done()
     await keys.revoke(key_id)
@@ -244,7 +248,7 @@ async def last_used(keys: Keys, key_id: str) -> Any:
 
 async def test_use_is_written_down_to_the_minute_by_who_may_write(keys: Keys) -> None:
     key_id, secret = await keys.make(Role.ROLE_READ)
-    reader = Access(keys._database, required=True, notes_use=False)
+    reader = Access(keys._database, required=True)
     await reader.admit(LIST, sent(secret))
     assert await last_used(keys, key_id) is None
     await keys.access.admit(LIST, sent(secret))

@@ -480,6 +480,8 @@ def test_the_whole_table(service: ServiceDescriptor) -> None:
         }
         if package in ("ingest", "moderate") or method == "AppendEvents":
             assert allowed == {"orchestrator"}, path
+        elif method == "VerifySignature":
+            assert allowed == {"gateway"}, path
         elif package == "audit":
             assert allowed == {"orchestrator", "gateway"}, path
         else:

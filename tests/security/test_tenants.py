@@ -82,7 +82,11 @@ RPCS: dict[str, dict[str, Any]] = {
     "ReportService.DeleteReport": {"report_id": "{report_id}"},
 }
 # Tested on its own below; called by services, which say whose an event is.
-OTHERWISE = {"ReportService.SubmitReport", "AuditService.AppendEvents"}
+OTHERWISE = {
+    "ReportService.SubmitReport",
+    "AuditService.AppendEvents",
+    "AccessService.VerifySignature",
+}
 # They tell of the house, or of the whole log, and of nobody's report.
 NOBODYS = {
     "ReportService.ListFormats",

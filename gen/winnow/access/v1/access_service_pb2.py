@@ -25,10 +25,11 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from winnow.access.v1 import api_key_pb2 as winnow_dot_access_dot_v1_dot_api__key__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%winnow/access/v1/access_service.proto\x12\x10winnow.access.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1ewinnow/access/v1/api_key.proto\"\xa9\x01\n\x13\x43reateApiKeyRequest\x12\x1e\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01R\x04name\x12\x38\n\x05roles\x18\x02 \x03(\x0e\x32\x16.winnow.access.v1.RoleB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x08R\x05roles\x12\x38\n\nexpires_in\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationR\texpiresIn\"Z\n\x14\x43reateApiKeyResponse\x12*\n\x03key\x18\x01 \x01(\x0b\x32\x18.winnow.access.v1.ApiKeyR\x03key\x12\x16\n\x06secret\x18\x02 \x01(\tR\x06secret\"d\n\x12ListApiKeysRequest\x12%\n\tpage_size\x18\x01 \x01(\rB\x08\xbaH\x05*\x03\x18\xf4\x03R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\tpageToken\"k\n\x13ListApiKeysResponse\x12,\n\x04keys\x18\x01 \x03(\x0b\x32\x18.winnow.access.v1.ApiKeyR\x04keys\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"5\n\x13RevokeApiKeyRequest\x12\x1e\n\x06key_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18 R\x05keyId\"B\n\x14RevokeApiKeyResponse\x12*\n\x03key\x18\x01 \x01(\x0b\x32\x18.winnow.access.v1.ApiKeyR\x03key\"\x12\n\x10GetCallerRequest\"\x89\x01\n\x11GetCallerResponse\x12\x1b\n\ttenant_id\x18\x01 \x01(\tR\x08tenantId\x12\x15\n\x06key_id\x18\x02 \x01(\tR\x05keyId\x12\x12\n\x04name\x18\x03 \x01(\tR\x04name\x12,\n\x05roles\x18\x04 \x03(\x0e\x32\x16.winnow.access.v1.RoleR\x05roles2\xc9\x03\n\rAccessService\x12o\n\x0c\x43reateApiKey\x12%.winnow.access.v1.CreateApiKeyRequest\x1a&.winnow.access.v1.CreateApiKeyResponse\"\x10\x82\xd3\xe4\x93\x02\n\"\x05/keys:\x01*\x12i\n\x0bListApiKeys\x12$.winnow.access.v1.ListApiKeysRequest\x1a%.winnow.access.v1.ListApiKeysResponse\"\r\x82\xd3\xe4\x93\x02\x07\x12\x05/keys\x12u\n\x0cRevokeApiKey\x12%.winnow.access.v1.RevokeApiKeyRequest\x1a&.winnow.access.v1.RevokeApiKeyResponse\"\x16\x82\xd3\xe4\x93\x02\x10*\x0e/keys/{key_id}\x12\x65\n\tGetCaller\x12\".winnow.access.v1.GetCallerRequest\x1a#.winnow.access.v1.GetCallerResponse\"\x0f\x82\xd3\xe4\x93\x02\t\x12\x07/whoamib\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%winnow/access/v1/access_service.proto\x12\x10winnow.access.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ewinnow/access/v1/api_key.proto\"\xa9\x01\n\x13\x43reateApiKeyRequest\x12\x1e\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01R\x04name\x12\x38\n\x05roles\x18\x02 \x03(\x0e\x32\x16.winnow.access.v1.RoleB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x08R\x05roles\x12\x38\n\nexpires_in\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationR\texpiresIn\"Z\n\x14\x43reateApiKeyResponse\x12*\n\x03key\x18\x01 \x01(\x0b\x32\x18.winnow.access.v1.ApiKeyR\x03key\x12\x16\n\x06secret\x18\x02 \x01(\tR\x06secret\"d\n\x12ListApiKeysRequest\x12%\n\tpage_size\x18\x01 \x01(\rB\x08\xbaH\x05*\x03\x18\xf4\x03R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\tpageToken\"k\n\x13ListApiKeysResponse\x12,\n\x04keys\x18\x01 \x03(\x0b\x32\x18.winnow.access.v1.ApiKeyR\x04keys\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"5\n\x13RevokeApiKeyRequest\x12\x1e\n\x06key_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18 R\x05keyId\"B\n\x14RevokeApiKeyResponse\x12*\n\x03key\x18\x01 \x01(\x0b\x32\x18.winnow.access.v1.ApiKeyR\x03key\"\x12\n\x10GetCallerRequest\"\x89\x01\n\x11GetCallerResponse\x12\x1b\n\ttenant_id\x18\x01 \x01(\tR\x08tenantId\x12\x15\n\x06key_id\x18\x02 \x01(\tR\x05keyId\x12\x12\n\x04name\x18\x03 \x01(\tR\x04name\x12,\n\x05roles\x18\x04 \x03(\x0e\x32\x16.winnow.access.v1.RoleR\x05roles\"L\n\x0bHeaderField\x12\x1c\n\x04name\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x04name\x12\x1f\n\x05value\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80\x01R\x05value\"\xde\x01\n\x16VerifySignatureRequest\x12\x1f\n\x06method\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18 R\x06method\x12\x1f\n\x06scheme\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18\x10R\x06scheme\x12\x1d\n\x04path\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80\x04R\x04path\x12\x1f\n\x05query\x18\x04 \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80\x04R\x05query\x12\x42\n\x07headers\x18\x05 \x03(\x0b\x32\x1d.winnow.access.v1.HeaderFieldB\t\xbaH\x06\x92\x01\x03\x10\x80\x02R\x07headers\"\x9e\x01\n\x17VerifySignatureResponse\x12\x14\n\x05grant\x18\x01 \x01(\tR\x05grant\x12\x39\n\nexpires_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\texpiresAt\x12\x15\n\x06key_id\x18\x03 \x01(\tR\x05keyId\x12\x1b\n\ttenant_id\x18\x04 \x01(\tR\x08tenantId2\xb1\x04\n\rAccessService\x12o\n\x0c\x43reateApiKey\x12%.winnow.access.v1.CreateApiKeyRequest\x1a&.winnow.access.v1.CreateApiKeyResponse\"\x10\x82\xd3\xe4\x93\x02\n\"\x05/keys:\x01*\x12i\n\x0bListApiKeys\x12$.winnow.access.v1.ListApiKeysRequest\x1a%.winnow.access.v1.ListApiKeysResponse\"\r\x82\xd3\xe4\x93\x02\x07\x12\x05/keys\x12u\n\x0cRevokeApiKey\x12%.winnow.access.v1.RevokeApiKeyRequest\x1a&.winnow.access.v1.RevokeApiKeyResponse\"\x16\x82\xd3\xe4\x93\x02\x10*\x0e/keys/{key_id}\x12\x65\n\tGetCaller\x12\".winnow.access.v1.GetCallerRequest\x1a#.winnow.access.v1.GetCallerResponse\"\x0f\x82\xd3\xe4\x93\x02\t\x12\x07/whoami\x12\x66\n\x0fVerifySignature\x12(.winnow.access.v1.VerifySignatureRequest\x1a).winnow.access.v1.VerifySignatureResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,6 +46,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTAPIKEYSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\004'
   _globals['_REVOKEAPIKEYREQUEST'].fields_by_name['key_id']._loaded_options = None
   _globals['_REVOKEAPIKEYREQUEST'].fields_by_name['key_id']._serialized_options = b'\272H\004r\002\030 '
+  _globals['_HEADERFIELD'].fields_by_name['name']._loaded_options = None
+  _globals['_HEADERFIELD'].fields_by_name['name']._serialized_options = b'\272H\005r\003\030\200\002'
+  _globals['_HEADERFIELD'].fields_by_name['value']._loaded_options = None
+  _globals['_HEADERFIELD'].fields_by_name['value']._serialized_options = b'\272H\006r\004\030\200\200\001'
+  _globals['_VERIFYSIGNATUREREQUEST'].fields_by_name['method']._loaded_options = None
+  _globals['_VERIFYSIGNATUREREQUEST'].fields_by_name['method']._serialized_options = b'\272H\004r\002\030 '
+  _globals['_VERIFYSIGNATUREREQUEST'].fields_by_name['scheme']._loaded_options = None
+  _globals['_VERIFYSIGNATUREREQUEST'].fields_by_name['scheme']._serialized_options = b'\272H\004r\002\030\020'
+  _globals['_VERIFYSIGNATUREREQUEST'].fields_by_name['path']._loaded_options = None
+  _globals['_VERIFYSIGNATUREREQUEST'].fields_by_name['path']._serialized_options = b'\272H\006r\004\030\200\200\004'
+  _globals['_VERIFYSIGNATUREREQUEST'].fields_by_name['query']._loaded_options = None
+  _globals['_VERIFYSIGNATUREREQUEST'].fields_by_name['query']._serialized_options = b'\272H\006r\004\030\200\200\004'
+  _globals['_VERIFYSIGNATUREREQUEST'].fields_by_name['headers']._loaded_options = None
+  _globals['_VERIFYSIGNATUREREQUEST'].fields_by_name['headers']._serialized_options = b'\272H\006\222\001\003\020\200\002'
   _globals['_ACCESSSERVICE'].methods_by_name['CreateApiKey']._loaded_options = None
   _globals['_ACCESSSERVICE'].methods_by_name['CreateApiKey']._serialized_options = b'\202\323\344\223\002\n\"\005/keys:\001*'
   _globals['_ACCESSSERVICE'].methods_by_name['ListApiKeys']._loaded_options = None
@@ -53,22 +68,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ACCESSSERVICE'].methods_by_name['RevokeApiKey']._serialized_options = b'\202\323\344\223\002\020*\016/keys/{key_id}'
   _globals['_ACCESSSERVICE'].methods_by_name['GetCaller']._loaded_options = None
   _globals['_ACCESSSERVICE'].methods_by_name['GetCaller']._serialized_options = b'\202\323\344\223\002\t\022\007/whoami'
-  _globals['_CREATEAPIKEYREQUEST']._serialized_start=183
-  _globals['_CREATEAPIKEYREQUEST']._serialized_end=352
-  _globals['_CREATEAPIKEYRESPONSE']._serialized_start=354
-  _globals['_CREATEAPIKEYRESPONSE']._serialized_end=444
-  _globals['_LISTAPIKEYSREQUEST']._serialized_start=446
-  _globals['_LISTAPIKEYSREQUEST']._serialized_end=546
-  _globals['_LISTAPIKEYSRESPONSE']._serialized_start=548
-  _globals['_LISTAPIKEYSRESPONSE']._serialized_end=655
-  _globals['_REVOKEAPIKEYREQUEST']._serialized_start=657
-  _globals['_REVOKEAPIKEYREQUEST']._serialized_end=710
-  _globals['_REVOKEAPIKEYRESPONSE']._serialized_start=712
-  _globals['_REVOKEAPIKEYRESPONSE']._serialized_end=778
-  _globals['_GETCALLERREQUEST']._serialized_start=780
-  _globals['_GETCALLERREQUEST']._serialized_end=798
-  _globals['_GETCALLERRESPONSE']._serialized_start=801
-  _globals['_GETCALLERRESPONSE']._serialized_end=938
-  _globals['_ACCESSSERVICE']._serialized_start=941
-  _globals['_ACCESSSERVICE']._serialized_end=1398
+  _globals['_CREATEAPIKEYREQUEST']._serialized_start=216
+  _globals['_CREATEAPIKEYREQUEST']._serialized_end=385
+  _globals['_CREATEAPIKEYRESPONSE']._serialized_start=387
+  _globals['_CREATEAPIKEYRESPONSE']._serialized_end=477
+  _globals['_LISTAPIKEYSREQUEST']._serialized_start=479
+  _globals['_LISTAPIKEYSREQUEST']._serialized_end=579
+  _globals['_LISTAPIKEYSRESPONSE']._serialized_start=581
+  _globals['_LISTAPIKEYSRESPONSE']._serialized_end=688
+  _globals['_REVOKEAPIKEYREQUEST']._serialized_start=690
+  _globals['_REVOKEAPIKEYREQUEST']._serialized_end=743
+  _globals['_REVOKEAPIKEYRESPONSE']._serialized_start=745
+  _globals['_REVOKEAPIKEYRESPONSE']._serialized_end=811
+  _globals['_GETCALLERREQUEST']._serialized_start=813
+  _globals['_GETCALLERREQUEST']._serialized_end=831
+  _globals['_GETCALLERRESPONSE']._serialized_start=834
+  _globals['_GETCALLERRESPONSE']._serialized_end=971
+  _globals['_HEADERFIELD']._serialized_start=973
+  _globals['_HEADERFIELD']._serialized_end=1049
+  _globals['_VERIFYSIGNATUREREQUEST']._serialized_start=1052
+  _globals['_VERIFYSIGNATUREREQUEST']._serialized_end=1274
+  _globals['_VERIFYSIGNATURERESPONSE']._serialized_start=1277
+  _globals['_VERIFYSIGNATURERESPONSE']._serialized_end=1435
+  _globals['_ACCESSSERVICE']._serialized_start=1438
+  _globals['_ACCESSSERVICE']._serialized_end=1999
 # @@protoc_insertion_point(module_scope)

@@ -55,6 +55,11 @@ class AccessServiceStub:
                 request_serializer=winnow_dot_access_dot_v1_dot_access__service__pb2.GetCallerRequest.SerializeToString,
                 response_deserializer=winnow_dot_access_dot_v1_dot_access__service__pb2.GetCallerResponse.FromString,
                 _registered_method=True)
+        self.VerifySignature = channel.unary_unary(
+                '/winnow.access.v1.AccessService/VerifySignature',
+                request_serializer=winnow_dot_access_dot_v1_dot_access__service__pb2.VerifySignatureRequest.SerializeToString,
+                response_deserializer=winnow_dot_access_dot_v1_dot_access__service__pb2.VerifySignatureResponse.FromString,
+                _registered_method=True)
 
 
 class AccessServiceServicer:
@@ -91,6 +96,15 @@ class AccessServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def VerifySignature(self, request, context):
+        """Who has signed an HTTP request, once: hmac-v1, hmac-v2 or RFC 9421. The gateway asks
+        before it serves the request. Role: none; services of the house only.
+        Errors: SIGNATURE_INVALID, REPLAYED, SEALING_KEY_UNKNOWN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AccessServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -113,6 +127,11 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     servicer.GetCaller,
                     request_deserializer=winnow_dot_access_dot_v1_dot_access__service__pb2.GetCallerRequest.FromString,
                     response_serializer=winnow_dot_access_dot_v1_dot_access__service__pb2.GetCallerResponse.SerializeToString,
+            ),
+            'VerifySignature': grpc.unary_unary_rpc_method_handler(
+                    servicer.VerifySignature,
+                    request_deserializer=winnow_dot_access_dot_v1_dot_access__service__pb2.VerifySignatureRequest.FromString,
+                    response_serializer=winnow_dot_access_dot_v1_dot_access__service__pb2.VerifySignatureResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -224,6 +243,33 @@ class AccessService:
             '/winnow.access.v1.AccessService/GetCaller',
             winnow_dot_access_dot_v1_dot_access__service__pb2.GetCallerRequest.SerializeToString,
             winnow_dot_access_dot_v1_dot_access__service__pb2.GetCallerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifySignature(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/winnow.access.v1.AccessService/VerifySignature',
+            winnow_dot_access_dot_v1_dot_access__service__pb2.VerifySignatureRequest.SerializeToString,
+            winnow_dot_access_dot_v1_dot_access__service__pb2.VerifySignatureResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,6 +45,11 @@ class AccessServiceStub:
     """
     GetCaller: _grpc.UnaryUnaryMultiCallable[_access_service_pb2.GetCallerRequest, _access_service_pb2.GetCallerResponse]
     """Who the caller is taken for. Any role."""
+    VerifySignature: _grpc.UnaryUnaryMultiCallable[_access_service_pb2.VerifySignatureRequest, _access_service_pb2.VerifySignatureResponse]
+    """Who has signed an HTTP request, once: hmac-v1, hmac-v2 or RFC 9421. The gateway asks
+    before it serves the request. Role: none; services of the house only.
+    Errors: SIGNATURE_INVALID, REPLAYED, SEALING_KEY_UNKNOWN.
+    """
 
 @_typing.type_check_only
 class AccessServiceAsyncStub(AccessServiceStub):
@@ -63,6 +68,11 @@ class AccessServiceAsyncStub(AccessServiceStub):
     """
     GetCaller: _aio.UnaryUnaryMultiCallable[_access_service_pb2.GetCallerRequest, _access_service_pb2.GetCallerResponse]  # type: ignore[assignment]
     """Who the caller is taken for. Any role."""
+    VerifySignature: _aio.UnaryUnaryMultiCallable[_access_service_pb2.VerifySignatureRequest, _access_service_pb2.VerifySignatureResponse]  # type: ignore[assignment]
+    """Who has signed an HTTP request, once: hmac-v1, hmac-v2 or RFC 9421. The gateway asks
+    before it serves the request. Role: none; services of the house only.
+    Errors: SIGNATURE_INVALID, REPLAYED, SEALING_KEY_UNKNOWN.
+    """
 
 class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
     """API keys. Callers show one as `authorization: Bearer KEY` in metadata or header."""
@@ -102,5 +112,16 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_access_service_pb2.GetCallerResponse, _abc.Awaitable[_access_service_pb2.GetCallerResponse]]:
         """Who the caller is taken for. Any role."""
+
+    @_abc_1.abstractmethod
+    def VerifySignature(
+        self,
+        request: _access_service_pb2.VerifySignatureRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_service_pb2.VerifySignatureResponse, _abc.Awaitable[_access_service_pb2.VerifySignatureResponse]]:
+        """Who has signed an HTTP request, once: hmac-v1, hmac-v2 or RFC 9421. The gateway asks
+        before it serves the request. Role: none; services of the house only.
+        Errors: SIGNATURE_INVALID, REPLAYED, SEALING_KEY_UNKNOWN.
+        """
 
 def add_AccessServiceServicer_to_server(servicer: AccessServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -79,7 +79,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_REPORT_CANCELLED: _ErrorReason.ValueType  # 19
     """The report was cancelled on request. Metadata: `report_id`. Retry: no."""
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 20
-    """Too much work at once. Retry: yes, after the time given in RetryInfo."""
+    """Too much work at once. Metadata: `backpressure`, what there is too much of, where
+    that is known. Retry: yes, after the time given in RetryInfo.
+    """
     ERROR_REASON_AUDIT_NOT_FOUND: _ErrorReason.ValueType  # 21
     """No audit event, checkpoint or tree size as asked. Retry: no."""
     ERROR_REASON_EVENT_CONFLICT: _ErrorReason.ValueType  # 22
@@ -138,6 +140,26 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The report's data key was destroyed. Metadata: `report_id`. Retry: no."""
     ERROR_REASON_API_KEY_NOT_FOUND: _ErrorReason.ValueType  # 40
     """No API key has this id. Metadata: `key_id`. Retry: no."""
+    ERROR_REASON_SIGNATURE_INVALID: _ErrorReason.ValueType  # 41
+    """A signed request does not hold. Metadata: `header`, the one that is wrong.
+    Retry: no; sign it anew.
+    """
+    ERROR_REASON_REPLAYED: _ErrorReason.ValueType  # 42
+    """The nonce of a signed request was used before. Metadata: `header`. Retry: no;
+    sign it anew, with another nonce.
+    """
+    ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 43
+    """The key, or the address, has used up its rate. Retry: yes, after the time given
+    in RetryInfo.
+    """
+    ERROR_REASON_UPLOAD_TOO_SLOW: _ErrorReason.ValueType  # 44
+    """The body came too slowly and was cut; nothing was kept. Metadata:
+    `floor_bytes_per_second`. Retry: yes.
+    """
+    ERROR_REASON_TOO_MANY_RECORDS: _ErrorReason.ValueType  # 45
+    """The report has more records than are taken. Metadata: `limit_records`,
+    `report_id`. Retry: no; split it.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Machine-readable reason of an error. "Retry" says whether the same call can
@@ -199,7 +221,9 @@ ERROR_REASON_REPORT_STATE: ErrorReason.ValueType  # 18
 ERROR_REASON_REPORT_CANCELLED: ErrorReason.ValueType  # 19
 """The report was cancelled on request. Metadata: `report_id`. Retry: no."""
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 20
-"""Too much work at once. Retry: yes, after the time given in RetryInfo."""
+"""Too much work at once. Metadata: `backpressure`, what there is too much of, where
+that is known. Retry: yes, after the time given in RetryInfo.
+"""
 ERROR_REASON_AUDIT_NOT_FOUND: ErrorReason.ValueType  # 21
 """No audit event, checkpoint or tree size as asked. Retry: no."""
 ERROR_REASON_EVENT_CONFLICT: ErrorReason.ValueType  # 22
@@ -258,4 +282,24 @@ ERROR_REASON_REPORT_SHREDDED: ErrorReason.ValueType  # 39
 """The report's data key was destroyed. Metadata: `report_id`. Retry: no."""
 ERROR_REASON_API_KEY_NOT_FOUND: ErrorReason.ValueType  # 40
 """No API key has this id. Metadata: `key_id`. Retry: no."""
+ERROR_REASON_SIGNATURE_INVALID: ErrorReason.ValueType  # 41
+"""A signed request does not hold. Metadata: `header`, the one that is wrong.
+Retry: no; sign it anew.
+"""
+ERROR_REASON_REPLAYED: ErrorReason.ValueType  # 42
+"""The nonce of a signed request was used before. Metadata: `header`. Retry: no;
+sign it anew, with another nonce.
+"""
+ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 43
+"""The key, or the address, has used up its rate. Retry: yes, after the time given
+in RetryInfo.
+"""
+ERROR_REASON_UPLOAD_TOO_SLOW: ErrorReason.ValueType  # 44
+"""The body came too slowly and was cut; nothing was kept. Metadata:
+`floor_bytes_per_second`. Retry: yes.
+"""
+ERROR_REASON_TOO_MANY_RECORDS: ErrorReason.ValueType  # 45
+"""The report has more records than are taken. Metadata: `limit_records`,
+`report_id`. Retry: no; split it.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -1,0 +1,163 @@
+"""What comes between the door and the routes: signatures, limits, back-pressure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from starlette.types import Message, Receive, Scope
+
+from gateway import signed
+from gateway.access import OPEN
+from gateway.backends import Backends
+from gateway.callers import Caller, Callers
+from gateway.limits import Places, Rate
+from runtime import context, pressure
+
+# Requests that last are not worked on: they wait for events.
+_WATCHING = "/stream"
+# An upload's speed is looked at over so long.
+_WINDOW_SECONDS = 30.0
+
+
+class Admission:
+    """Admits requests that the door let in.
+
+    Args:
+        rate: by key; None for none.
+        places: requests at work at a time; None for as many as come.
+        by_address: whether the rate counts for addresses where no key is shown.
+        max_memory: bytes that this process may have before bodies are refused; 0: any.
+        floor: bytes a second that a body must bring; 0: any.
+    """
+
+    def __init__(
+        self,
+        rate: Rate | None,
+        places: Places | None,
+        *,
+        by_address: bool = False,
+        max_memory: int = 0,
+        floor: int = 0,
+    ) -> None:
+        self._rate = rate
+        self._places = places
+        self._by_address = by_address
+        self._max_memory = max_memory
+        self._floor = floor
+        self._callers = Callers()
+
+    async def admit(self, scope: Scope, receive: Receive) -> Admitted:
+        """Lets a request pass, once what it costs is taken.
+
+        Raises:
+            WinnowError: SIGNATURE_INVALID, REPLAYED, UNAUTHENTICATED, RATE_LIMITED,
+                OVERLOADED, or why nobody can say whose the request is.
+        """
+        if scope["path"] in OPEN:
+            return Admitted(receive, {}, _nothing)
+        size = _announced(scope)
+        if size != 0:
+            pressure.check_memory(self._max_memory)
+        caller: Caller | None = None
+        head = signed.head(scope)
+        if head is not None:
+            receive = signed.checked(receive, head)
+            caller = await signed.admit(head, _backends(scope))
+        elif context.authorization.get() and (self._rate or self._places):
+            caller = await self._callers.of(_backends(scope))
+        fields: dict[str, str] = {}
+        if self._rate and (name := self._counted(caller, scope)):
+            fields = await self._rate.take(name, size or 0)
+            if size is None:
+                receive = _charged(receive, self._rate, name)
+        if self._floor and size != 0:
+            receive = _hurried(receive, self._floor)
+        if self._places and caller and not scope["path"].endswith(_WATCHING):
+            places, tenant = self._places, caller.tenant
+            await places.take(tenant, caller.key_id)
+            return Admitted(receive, fields, lambda: places.leave(tenant))
+        return Admitted(receive, fields, _nothing)
+
+    async def close(self) -> None:
+        """Closes what the rate is kept in."""
+        if self._rate:
+            await self._rate.close()
+
+    def _counted(self, caller: Caller | None, scope: Scope) -> str:
+        if caller:
+            return f"key {caller.key_id}"
+        client = scope.get("client")
+        return f"address {client[0]}" if self._by_address and client else ""
+
+
+class Admitted:
+    """A request that may be served.
+
+    Args:
+        receive: its body, watched over.
+        fields: header fields for its answer.
+        leave: to be called once it has been served.
+    """
+
+    def __init__(self, receive: Receive, fields: dict[str, str], leave: Callable[[], None]) -> None:
+        self.receive = receive
+        self.fields = fields
+        self.leave = leave
+
+
+def _nothing() -> None:
+    """Nothing to give back."""
+
+
+def _backends(scope: Scope) -> Backends:
+    found: Backends = scope["app"].state.backends
+    return found
+
+
+def _announced(scope: Scope) -> int | None:
+    """Bytes of the body to come; None where nobody has said so."""
+    fields = dict(scope["headers"])
+    if b"transfer-encoding" in fields:
+        return None
+    length = fields.get(b"content-length", b"0")
+    return int(length) if length.isdigit() else 0
+
+
+def _charged(receive: Receive, rate: Rate, name: str) -> Receive:
+    """The body, whose size is taken from the rate when it is known."""
+    size = 0
+
+    async def take() -> Message:
+        nonlocal size
+        message = await receive()
+        if message["type"] == "http.request":
+            size += len(message.get("body", b""))
+            if not message.get("more_body", False):
+                await rate.owe(name, size)
+        return message
+
+    return take
+
+
+def _hurried(receive: Receive, floor: int) -> Receive:
+    """The body, which is cut if it comes too slowly: what is waited for is counted, and not
+    what the reader takes his time with."""
+    waited, came, over = 0.0, 0, False
+
+    async def take() -> Message:
+        nonlocal waited, came, over
+        if over:
+            return await receive()
+        started = time.monotonic()
+        message = await pressure.within(receive(), _WINDOW_SECONDS - waited, floor)
+        waited += time.monotonic() - started
+        came += len(message.get("body", b""))
+        over = message["type"] != "http.request" or not message.get("more_body", False)
+        if waited >= _WINDOW_SECONDS or came >= floor * _WINDOW_SECONDS:
+            if came < floor * _WINDOW_SECONDS and not over:
+                raise pressure.too_slow(floor)
+            waited, came = 0.0, 0
+        return message
+
+    return take

@@ -1,0 +1,181 @@
+"""A circuit breaker for each service that is called.
+
+Closed, it counts failures in a row: a peer that is not there, or does not answer in time;
+refusals are answers. After so many it opens, and calls fail at once, which spares the peer
+and whoever waits. When its time is over one call probes (half open): an answer closes it,
+and another failure opens it for longer. Health checks pass by.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+import grpc
+
+from runtime.channels import now_of
+from runtime.errors import WinnowError
+from runtime.log import get_logger
+
+_log = get_logger()
+
+_FAILURES = 5
+_FIRST_SECONDS = 0.5
+_MOST_SECONDS = 4.0
+_COUNTED = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
+_HEALTH = "/grpc.health."
+
+
+class Breaker:
+    """Whether a service is called.
+
+    Args:
+        service: its name, for errors.
+        clock: seconds.
+    """
+
+    def __init__(self, service: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._service = service
+        self._clock = clock
+        self._failures = 0
+        self._opened = 0
+        self._until = 0.0
+        self._probing = False
+
+    @property
+    def open(self) -> bool:
+        """Whether calls fail at once: not while a probe is due, or nobody would make one."""
+        return self._clock() < self._until
+
+    def check(self) -> None:
+        """Returns if a call may be made; what becomes of it is told by `answered`, `failed`
+        or `left`.
+
+        Raises:
+            WinnowError: UPSTREAM_UNAVAILABLE.
+        """
+        if not self._opened:
+            return
+        wait = self._until - self._clock()
+        if wait <= 0 and not self._probing:
+            self._probing = True
+            return
+        raise self.refusal()
+
+    def refusal(self) -> WinnowError:
+        """What is said in the place of a call."""
+        wait = self._until - self._clock()
+        return WinnowError(
+            "UPSTREAM_UNAVAILABLE",
+            f"the {self._service} has not answered several times; it is asked again shortly",
+            retry_after=max(wait, _FIRST_SECONDS),
+            service=self._service,
+        )
+
+    def answered(self) -> None:
+        """A call was answered, be it with a refusal."""
+        if self._opened:
+            _log.info("breaker.closed", status="ok", peer=self._service)
+        self._failures = self._opened = 0
+        self._until = 0.0
+        self._probing = False
+
+    def failed(self) -> None:
+        """A call was not answered."""
+        self._failures += 1
+        # Calls that were under way when it opened say nothing new.
+        if self.open:
+            return
+        if self._opened or self._failures >= _FAILURES:
+            seconds = min(_FIRST_SECONDS * 2.0**self._opened, _MOST_SECONDS)
+            self._until = self._clock() + seconds * random.uniform(0.5, 1.0)  # noqa: S311
+            self._opened = min(self._opened + 1, 10)
+            self._probing = False
+            _log.warning("breaker.opened", status="error", peer=self._service)
+
+    def left(self) -> None:
+        """Its caller left a call before it was answered."""
+        self._probing = False
+
+
+class GuardedChannel(grpc.aio.Channel):
+    """A channel whose calls go through a breaker.
+
+    Args:
+        channel: that carries them.
+        breaker: of the service behind it.
+        refuses: whether calls fail at once while it is open; else whoever makes them
+            looks at it before.
+    """
+
+    def __init__(
+        self, channel: grpc.aio.Channel, breaker: Breaker, *, refuses: bool = True
+    ) -> None:
+        self._channel = channel
+        self.breaker = breaker
+        self._refuses = refuses
+
+    def _guarded(self, kind: str, method: str, *serializers: Any, **more: Any) -> Any:
+        make = getattr(self._channel, kind)(method, *serializers, **more)
+        if method.startswith(_HEALTH):
+            return make
+
+        def start(*arguments: Any, **options: Any) -> Any:
+            if self._refuses:
+                self.breaker.check()
+            call = make(*arguments, **options)
+            call.add_done_callback(self._note)
+            return call
+
+        return start
+
+    def _note(self, call: Any) -> None:
+        if call.cancelled():
+            self.breaker.left()
+            return
+        code = now_of(call.code())
+        trailers = now_of(call.trailing_metadata()) or ()
+        # A peer that says so itself is there: it is short of something, or its database is.
+        told = any(name == "grpc-status-details-bin" for name, _ in trailers)
+        if code in _COUNTED and not told:
+            self.breaker.failed()
+        else:
+            self.breaker.answered()
+
+    def unary_unary(self, method: str, *serializers: Any, **more: Any) -> Any:
+        return self._guarded("unary_unary", method, *serializers, **more)
+
+    def unary_stream(self, method: str, *serializers: Any, **more: Any) -> Any:
+        return self._guarded("unary_stream", method, *serializers, **more)
+
+    def stream_unary(self, method: str, *serializers: Any, **more: Any) -> Any:
+        return self._guarded("stream_unary", method, *serializers, **more)
+
+    def stream_stream(self, method: str, *serializers: Any, **more: Any) -> Any:
+        return self._guarded("stream_stream", method, *serializers, **more)
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
+        return self._channel.get_state(try_to_connect)
+
+    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
+        await self._channel.wait_for_state_change(last_observed_state)
+
+    async def channel_ready(self) -> None:
+        await self._channel.channel_ready()
+
+    async def close(self, grace: float | None = None) -> None:
+        await self._channel.close(grace)
+
+    async def __aenter__(self) -> GuardedChannel:
+        return self
+
+    async def __aexit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        await self.close()
