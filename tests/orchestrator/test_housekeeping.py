@@ -32,7 +32,7 @@ async def background(database_url: str) -> AsyncIterator[Database]:
 
 def test_every_schedule_has_its_kind_and_every_kind_its_schedule(database: Database) -> None:
     queue, unused = Queue(tables.jobs, "w"), cast(Any, None)
-    ending = Retention(database, queue, unused, unused).kinds
+    ending = Retention(database, database, queue, unused, unused).kinds
     made = [kind for kind in ending if kind.name != CLEAR]
     made += housekeeping.kinds(database, queue)
     assert sorted(kind.name for kind in made) == sorted(

@@ -1,6 +1,6 @@
 {{/* What the chart knows of the services; tests hold it to the settings of the code. */}}
 {{- define "winnow.services" -}}
-gateway: {port: 8080, calls: [orchestrator, audit], secrets: [], optional: [], database: false}
+gateway: {port: 8080, calls: [orchestrator, audit], secrets: [], optional: [rate_store], database: false}
 orchestrator: {port: 50051, calls: [ingestor, moderator, audit], secrets: [sealing_key], optional: [sealing_keys_accepted, event_transport_url], database: true}
 ingestor: {port: 50052, calls: [], secrets: [sealing_key, fingerprint_key], optional: [sealing_keys_accepted], database: false}
 moderator: {port: 50053, calls: [], secrets: [sealing_key], optional: [sealing_keys_accepted, llm_api_key], database: false}
