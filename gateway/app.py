@@ -38,6 +38,23 @@ class GatewaySettings(GuardedSettings):
     )
 
 
+def _warn(settings: GatewaySettings) -> None:
+    """Says by which settings others may come to a gateway that asks nobody for a key."""
+    from runtime.config import PREFIX, is_local
+    from runtime.log import get_logger
+
+    told = ["gateway_hosts"] if settings.gateway_hosts else []
+    backends = ("orchestrator_address", "audit_address")
+    told += [name for name in backends if not is_local(getattr(settings, name))]
+    if told:
+        get_logger().warning(
+            "auth.missing",
+            status="open",
+            settings=[f"{PREFIX}{name.upper()}" for name in told],
+            advice="WINNOW_AUTH=keys",
+        )
+
+
 def build(settings: GatewaySettings) -> FastAPI:
     """The gateway as an ASGI application."""
     import asyncio
@@ -69,7 +86,10 @@ def build(settings: GatewaySettings) -> FastAPI:
     for address in (settings.orchestrator_address, settings.audit_address):
         check(address, tls)
 
-    door = Door(keys=settings.keys_needed(settings.gateway_listen), hosts=settings.gateway_hosts)
+    keys_needed = settings.keys_needed(settings.gateway_listen)
+    if not keys_needed:
+        _warn(settings)
+    door = Door(keys=keys_needed, hosts=settings.gateway_hosts)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
