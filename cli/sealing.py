@@ -142,7 +142,7 @@ def rotate(
     """
     from cli.client import ClientError, connect
 
-    folder = (data_dir or default_data_dir()).expanduser() / "keys"
+    folder = (data_dir or default_data_dir()).expanduser().resolve() / "keys"
     with reporting_errors():
         client = connect(server)
         ours = _is_ours(folder, client)
