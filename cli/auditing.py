@@ -251,6 +251,7 @@ def _verified(url: str, key: Ed25519PublicKey, published: Published) -> Finding:
 
     from audit.verify import verify
     from cli.client import ClientError
+    from runtime.config import ConfigError
     from runtime.database import Database
 
     try:
@@ -259,7 +260,7 @@ def _verified(url: str, key: Ed25519PublicKey, published: Published) -> Finding:
         options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         with engine.connect().execution_options(**options) as connection:
             return verify(connection, key, published)
-    except (sqlalchemy.exc.ArgumentError, ValueError):
+    except ConfigError:
         raise ClientError(
             "--database-url is not a database URL (postgresql://user:password@host/name)"
         ) from None

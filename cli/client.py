@@ -94,12 +94,16 @@ class ClientError(Exception):
         message: the words.
         may_pass: whether the same again may go well.
         after: seconds to wait until then, as far as the server said.
+        reason: why the server refused, of winnow.error.v1; empty for none.
     """
 
-    def __init__(self, message: str, *, may_pass: bool = False, after: float = 0.0) -> None:
+    def __init__(
+        self, message: str, *, may_pass: bool = False, after: float = 0.0, reason: str = ""
+    ) -> None:
         super().__init__(message)
         self.may_pass = may_pass
         self.after = after
+        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -591,6 +595,7 @@ def _problem(problem: Json, retry_after: str = "") -> ClientError:
         f"{title}: {detail}{reason}{about}" if detail else f"{title}{reason}{about}",
         may_pass=not ended and (known.retry if known else problem.get("status") in _MAY_PASS),
         after=float(retry_after) if retry_after.isascii() and retry_after.isdigit() else 0.0,
+        reason=str(problem.get("reason", "")),
     )
 
 
@@ -830,4 +835,5 @@ def _from_winnow(error: WinnowError, server: str) -> ClientError:
         f"{_about(error.reason, error.metadata.get('report_id'))}",
         may_pass=error.retryable and "report_id" not in error.metadata,
         after=error.retry_after or 0.0,
+        reason=error.reason,
     )

@@ -119,7 +119,7 @@ def submit(
     """Submit reports, wait for their verdicts, show them.
 
     Exit codes: 0 clean, 1 findings at or above --fail-on, 2 an error, 3 not ended within
-    --wait. With --fail-on, records that could not be read are an error too: nobody knows
+    --wait, or the key may not read how it ended. With --fail-on, records that could not be read are an error too: nobody knows
     what they held.
     """
     from cli.client import ClientError, Declaration, Terms, connect
@@ -140,10 +140,8 @@ def submit(
             with opened(file) as data:
                 answer = _submitted(client, data, name, declared, terms, retries)
             replayed = answer.pop("replayed", False)
-            if not (at_once or wait):
-                _followed(client, name, answer["report_id"])
-            if not at_once and (wait is None or answer["status"] == "done"):
-                answer = _whole(client, answer["report_id"], output)
+            if not at_once:
+                answer = _ended(client, answer, name, output, waited=bool(wait), judge=fail_on)
             answers.append(_Answer(name, answer, replayed))
         except ClientError as error:
             complain(f"{name}: {error}")
@@ -342,6 +340,40 @@ def _submitted(
             complain(f"{name}: was submitted before, as report {answer['report_id']}")
         return answer
     raise AssertionError("the last attempt answers or raises")
+
+
+def _ended(
+    client: Client, answer: Json, name: str, output: Format, *, waited: bool, judge: Risk | None
+) -> Json:
+    """A durable report with its findings, once it has ended; as it was answered if it has
+    not within the wait, or if the key may not read it.
+
+    Args:
+        answer: what came of the submission.
+        waited: the server was asked to wait.
+        judge: what a finding is held against.
+
+    Raises:
+        ClientError: the report failed or cannot be seen; the message has its id.
+    """
+    from cli.client import ClientError
+
+    report_id = answer["report_id"]
+    try:
+        if not waited:
+            _followed(client, name, report_id)
+        elif answer["status"] != "done":
+            return answer
+        return _whole(client, report_id, output)
+    except ClientError as error:
+        if error.reason != "PERMISSION_DENIED":
+            known = report_id in str(error)
+            raise error if known else ClientError(f"{error}; submitted as {report_id}") from None
+        told = f"submitted as {report_id}; to see its result the key needs the role read"
+        if judge is not None:
+            raise ClientError(f"{told}, and --fail-on cannot be judged") from None
+        complain(f"{name}: {told}")
+        return answer
 
 
 def _followed(client: Client, name: str, report_id: str) -> None:

@@ -94,6 +94,8 @@ def decide(
             ruling["scope"] = scope.value
         if expires:
             ruling["expires_at"] = _moment(expires)
+        elif outcome is Outcome.ACCEPTED_RISK:
+            raise ClientError("an accepted risk must have an end: --expires 90d, for example")
         client = connect(server)
         filters = {"rule": rule, "path": path, "risk": risk.value if risk else None}
         if "." in target:

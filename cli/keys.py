@@ -27,7 +27,10 @@ Json = dict[str, Any]
 
 # What else is done with keys registers itself here (cli.main).
 keys_app = typer.Typer(
-    name="keys", no_args_is_help=True, help="API keys: make, list, and revoke them."
+    name="keys",
+    no_args_is_help=True,
+    help="API keys, which callers show (create, list, revoke), and the keys that seal reports "
+    "(rotate, status).",
 )
 
 
@@ -80,7 +83,7 @@ def create(
             url = (
                 given.database_url.get_secret_value()
                 if given.database_url
-                else embedded_url((data_dir or default_data_dir()).expanduser())
+                else embedded_url((data_dir or default_data_dir()).expanduser().resolve())
             )
             secret = make_directly(url, tenant or given.tenant, name, roles, span)
         elif tenant or data_dir:
@@ -91,7 +94,14 @@ def create(
             wanted: Json = {"name": name, "roles": roles}
             if span:
                 wanted["expires_in"] = int(span.total_seconds())
-            secret = connect(server).create_key(wanted)["secret"]
+            try:
+                secret = connect(server).create_key(wanted)["secret"]
+            except ClientError as error:
+                if error.reason != "PERMISSION_DENIED":
+                    raise
+                raise ClientError(
+                    f"{error}; who can write the database makes any key, with --direct"
+                ) from None
     typer.echo(f"winnow: keep it, it is not shown again: {', '.join(roles)}", err=True)
     print(secret)
 
@@ -206,7 +216,7 @@ def make_directly(
     from cli.client import ClientError
     from orchestrator import store_access
     from orchestrator.service_decisions import mask
-    from runtime import context
+    from runtime import config, context
     from runtime.clock import now
     from runtime.database import Database
     from runtime.errors import WinnowError
@@ -228,10 +238,8 @@ def make_directly(
             )
     except WinnowError as error:
         raise ClientError(error.message) from None
-    except (sqlalchemy.exc.ArgumentError, ValueError):
-        raise ClientError(
-            "WINNOW_DATABASE_URL is not a database URL (postgresql://user:password@host/name)"
-        ) from None
+    except config.ConfigError as error:
+        raise ClientError(str(error)) from None
     except (sqlalchemy.exc.OperationalError, psycopg.OperationalError):
         raise ClientError("the database does not answer, or refuses the login") from None
     except sqlalchemy.exc.DBAPIError as error:

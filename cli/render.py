@@ -30,6 +30,10 @@ def report(
     """
     findings = sorted(answer["findings"], key=lambda f: _ORDER.get(f["risk"], len(_ORDER)))
     shown = findings[:limit] if limit else findings
+    if ended := answer.get("shredded_at"):
+        console.print(
+            plain(f"shredded {_moment(ended)}: its bytes and the values in it are gone for good")
+        )
     if shown:
         table = _table("risk", "where", "rule", "value", "reason", "by")
         for finding in shown:

@@ -122,6 +122,13 @@ def rotate(
             "more. A backup of the database that is older does.",
         ),
     ] = False,
+    rewrap: Annotated[
+        bool,
+        typer.Option(
+            "--rewrap",
+            help="Make no new key: only wrap again with the key that is current.",
+        ),
+    ] = False,
     data_dir: Annotated[
         Path | None, typer.Option(help="Data directory of the `winnow up` on this machine.")
     ] = None,
@@ -130,11 +137,12 @@ def rotate(
     """Wrap the data keys of all reports with a new key-encryption key; nothing stops.
 
     With a `winnow up` on this machine the new key is made here; elsewhere put it in
-    place first (docs/sealing.md). Ends when no report needs another key any more.
+    place first (docs/sealing.md), and then say --rewrap. Ends when no report needs
+    another key any more.
     """
     from cli.client import ClientError, connect
 
-    folder = (data_dir or default_data_dir()).expanduser() / "keys"
+    folder = (data_dir or default_data_dir()).expanduser().resolve() / "keys"
     with reporting_errors():
         client = connect(server)
         ours = _is_ours(folder, client)
@@ -143,7 +151,13 @@ def rotate(
                 f"the server's keys are not those in {folder}; remove retired ones where they "
                 "are kept, once `winnow keys status` shows no report for them"
             )
-        if ours:
+        if not rewrap:
+            if not ours:
+                raise ClientError(
+                    f"no new key was made: the server's current key is not the one in {folder}. "
+                    "Name the data directory of its `winnow up` with --data-dir; if its keys are "
+                    "kept elsewhere, put a new one in place there, then say --rewrap"
+                )
             _replace_key(folder)
         begun = client.rotate_sealing()
         complain(f"the current key is {begun['key_id']}")
@@ -179,7 +193,8 @@ def _print(answer: Json) -> None:
         state = "current" if key["current"] else "accepted" if key["held"] else "not held"
         table.add_row(plain(key["key_id"]), state, str(key["reports"]))
     console().print(table)
-    told = [f"{answer['shredded']} reports are shredded"]
+    shredded = answer["shredded"]
+    told = [f"{shredded} report{' is' if shredded == 1 else 's are'} shredded"]
     if answer["rotating"]:
         told.append("data keys are being wrapped again")
     print("; ".join(told))
@@ -196,7 +211,8 @@ def _settled(client: Client) -> Json:
         if not outstanding and not answer["rotating"]:
             return answer
         if outstanding != last:
-            complain(f"{outstanding} data keys are to be wrapped again")
+            keys = "data key is" if outstanding == 1 else "data keys are"
+            complain(f"{outstanding} {keys} to be wrapped again")
             last, until = outstanding, time.monotonic() + _PATIENCE_SECONDS
         if time.monotonic() > until:
             raise ClientError(
@@ -241,13 +257,19 @@ def _drop(folder: Path, client: Client) -> Json:
     from cli.client import ClientError
     from runtime.keyring import key_id
 
+    names = sorted(key_id(base64.b64decode(key)) for key in _accepted(folder))
+    if not names:
+        complain("there are no retired keys to remove")
+        return client.sealing()
     # Whoever wrapped with an old key a moment ago must be counted.
-    time.sleep(max(0.0, (folder / CURRENT).stat().st_mtime + _SETTLED_SECONDS - time.time()))
+    pause = max(0.0, (folder / CURRENT).stat().st_mtime + _SETTLED_SECONDS - time.time())
+    complain(f"retired keys are removed in {pause:.0f} seconds, once no process wraps with them")
+    time.sleep(pause)
     answer = _settled(client)
-    names = {key_id(base64.b64decode(key)) for key in _accepted(folder)}
     if any(key["reports"] for key in answer["keys"] if key["key_id"] in names):
         raise ClientError("reports need a retired key again; none was removed")
     _write(folder / ACCEPTED, "")
+    complain(f"removed from {folder}: {', '.join(names)}")
     return client.sealing()
 
 

@@ -31,7 +31,7 @@ from cli.serve import bind, parse
 from cli.usage import ADMIN_KEY_FILE, SERVER_FILE
 from runtime import crash, metrics
 from runtime.channels import dial
-from runtime.config import GuardedSettings, Key
+from runtime.config import GuardedSettings, Key, is_local
 from runtime.errors import WinnowError
 from runtime.log import get_logger
 from runtime.server import healthy
@@ -46,6 +46,7 @@ _READY_SECONDS = 60.0
 _DRAIN_SECONDS = 15.0
 _DATABASE_SECONDS = 1.0
 _SOCKET_PATH_LIMIT = 85
+_IN_THE_CLEAR = "; other machines reach it, over plain HTTP: keys travel in the clear"
 
 
 class UpError(Exception):
@@ -174,6 +175,8 @@ class House:
         # Bound here, so that a taken port is told at once and a gateway that is
         # started again finds its callers waiting.
         self._socket = bind(self._listen)
+        for one in self._metrics.values():
+            bind(one["WINNOW_METRICS_LISTEN"]).close()
         watchers: list[asyncio.Task[None]] = []
         try:
             await asyncio.to_thread(self._prepare)
@@ -221,7 +224,8 @@ class House:
         (self._data_dir / SERVER_FILE).write_text("\n".join(names))
         file = self._data_dir / ADMIN_KEY_FILE
         made = f"; the first one: {file}" if file.exists() else ""
-        return f"API keys needed{made}"
+        clear = not is_local(self._listen) and not self._given.gateway_tls_certificate
+        return f"API keys needed{made}{_IN_THE_CLEAR if clear else ''}"
 
     def _lock(self) -> None:
         """One `winnow up` a data directory."""

@@ -100,8 +100,14 @@ def api_key(server: str) -> str:
 
     key, source = os.environ.get("WINNOW_API_KEY", ""), "WINNOW_API_KEY"
     if not key and (file := os.environ.get("WINNOW_API_KEY_FILE")):
-        with opened(file) as data:
-            key, source = data.read(1024).decode("utf-8", "replace"), "the file of --key-file"
+        source = "the file of --key-file, or WINNOW_API_KEY_FILE,"
+        try:
+            with opened(file) as data:
+                key = data.read(1024).decode("utf-8", "replace").strip()
+        except ClientError as error:
+            raise ClientError(f"{source} {error}") from None
+        if not key:
+            raise ClientError(f"{source} is empty")
     if not key:
         home = default_data_dir()
         try:

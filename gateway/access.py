@@ -27,6 +27,8 @@ _KEY_SUBPROTOCOL = "winnow.bearer."
 OPEN = frozenset({"/healthz", "/readyz", "/openapi.json"})
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _OWN_PAGES = frozenset({"same-origin", "none"})
+# What proxies add (RFC 7239, RFC 9110 section 7.6.3, and usage).
+_OF_PROXIES = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host")
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]/@\s]+)(?::\d*)?")
 
 
@@ -52,6 +54,12 @@ class Door:
         if scope["path"] in OPEN:
             return None
         headers = Headers(scope=scope)
+        if not self._keys and any(name in headers for name in _OF_PROXIES):
+            return problems.plain(
+                HTTPStatus.FORBIDDEN,
+                "a proxy has passed this on, and this server asks nobody for an API key: "
+                "start it with WINNOW_AUTH=keys (`winnow up --auth keys`)",
+            )
         if not self._is_ours(headers.get("host", "")):
             return problems.plain(
                 HTTPStatus.MISDIRECTED_REQUEST,

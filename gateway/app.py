@@ -69,6 +69,23 @@ class GatewaySettings(GuardedSettings):
     )
 
 
+def _warn(settings: GatewaySettings) -> None:
+    """Says by which settings others may come to a gateway that asks nobody for a key."""
+    from runtime.config import PREFIX, is_local
+    from runtime.log import get_logger
+
+    told = ["gateway_hosts"] if settings.gateway_hosts else []
+    backends = ("orchestrator_address", "audit_address")
+    told += [name for name in backends if not is_local(getattr(settings, name))]
+    if told:
+        get_logger().warning(
+            "auth.missing",
+            status="open",
+            settings=[f"{PREFIX}{name.upper()}" for name in told],
+            advice="WINNOW_AUTH=keys",
+        )
+
+
 def build(settings: GatewaySettings) -> FastAPI:
     """The gateway as an ASGI application."""
     import asyncio
@@ -102,7 +119,10 @@ def build(settings: GatewaySettings) -> FastAPI:
     for address in (settings.orchestrator_address, settings.audit_address):
         check(address, tls)
 
-    door = Door(keys=settings.keys_needed(settings.gateway_listen), hosts=settings.gateway_hosts)
+    keys_needed = settings.keys_needed(settings.gateway_listen)
+    if not keys_needed:
+        _warn(settings)
+    door = Door(keys=keys_needed, hosts=settings.gateway_hosts)
     rate = None
     if settings.rate_capacity:
         capacity, refill = settings.rate_capacity, settings.rate_refill_per_second

@@ -212,7 +212,8 @@ _ROOTS = (
 
 _REFUSED = {
     401: "No API key where one is needed, or one that is not known, expired or revoked",
-    403: "The API key does not allow this, or another origin's page asks",
+    403: "The API key does not allow this, or another origin's page asks, or a proxy where no "
+    "key is needed",
     421: "The Host header names no address of this server",
 }
 

@@ -91,7 +91,7 @@ def refused(words: str) -> WinnowError:
 
 def needed() -> WinnowError:
     """The error for a caller who shows no key where one is needed."""
-    return refused("an API key is needed: send the header `Authorization: Bearer wnw_…`")
+    return refused("show a key in the header `Authorization: Bearer wnw_…`")
 
 
 def _base62(number: int, size: int) -> str:

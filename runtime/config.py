@@ -206,7 +206,7 @@ def load(settings_class: type[S], **overrides: Any) -> S:
         return settings_class(**overrides)
     except ValidationError as error:
         problems = (
-            f"{PREFIX}{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}"
+            f"{PREFIX}{'_'.join(map(str, e['loc'])).upper()}: {e['msg'].removeprefix('Value error, ')}"
             for e in error.errors(include_input=False, include_context=False)
         )
         raise ConfigError("; ".join(problems)) from None

@@ -26,11 +26,12 @@ import psycopg
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
 from sqlalchemy import Connection, create_engine, text
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DataError, DBAPIError, OperationalError
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from runtime import context, metrics
+from runtime.config import PREFIX, ConfigError
 from runtime.errors import WinnowError
 from runtime.log import get_logger
 
@@ -53,6 +54,15 @@ _SET_TENANT = text("SELECT set_config('winnow.tenant', :tenant, false)")
 _TENANT = "tenant"
 
 
+def _parsed(url: str) -> URL:
+    try:
+        return make_url(url).set(drivername="postgresql+psycopg")
+    except (ArgumentError, ValueError):
+        raise ConfigError(
+            f"{PREFIX}DATABASE_URL is not a database URL (postgresql://user:password@host/name)"
+        ) from None
+
+
 class Database:
     """A pool of connections and the threads that use them.
 
@@ -63,6 +73,9 @@ class Database:
             the URL's user itself where none is named.
         one_tenant: whether each transaction is for the tenant of the calling context.
         name: of the pool, for metrics.
+
+    Raises:
+        runtime.config.ConfigError: the URL is none; the message does not show it.
     """
 
     def __init__(
@@ -81,7 +94,7 @@ class Database:
         self._waited = metrics.DATABASE_WAIT.labels(name)
         self._took = metrics.DATABASE_SECONDS.labels(name)
         self.engine = create_engine(
-            make_url(url).set(drivername="postgresql+psycopg"),
+            _parsed(url),
             pool_size=connections,
             max_overflow=0,
             pool_timeout=5.0,

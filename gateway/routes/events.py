@@ -14,7 +14,7 @@ from starlette.types import Send
 
 from gateway import answers, docs, problems
 from gateway.access import SUBPROTOCOL, same_origin
-from gateway.backends import AUDIT, backends, calling
+from gateway.backends import AUDIT, ORCHESTRATOR, backends, calling
 from gateway.query import bind, unknown
 from gateway.translate import to_json
 from gateway.watching import Event, Watches
@@ -23,6 +23,7 @@ from runtime.channels import call
 from runtime.errors import WinnowError
 from runtime.feeds import TAKEN_SECONDS, taken_within
 from winnow.audit.v1.audit_service_pb2 import ListEventsRequest
+from winnow.report.v1.report_service_pb2 import ListFindingsRequest
 
 router = APIRouter()
 
@@ -38,6 +39,8 @@ _DIGITS = 19  # of what no longer fits in 63 bits
 # RFC 6455 section 7.4.1, and the registry that it founds.
 _NORMAL, _POLICY, _DEFECT, _LATER = 1000, 1008, 1011, 1013
 
+_ON_ITS_WAY_SECONDS, _LOOK_SECONDS = 2.0, 0.02
+
 
 @router.get("/reports/{report_id}/events", **docs.LIST_EVENTS)
 async def list_events(request: Request) -> Response:
@@ -46,8 +49,15 @@ async def list_events(request: Request) -> Response:
     with calling(AUDIT):
         page = await backends(request).audit.ListEvents(query, **call())
     if not (page.events or query.page_token or query.event_type):
-        # Every report begins with an event, so one without any does not exist.
-        raise WinnowError("REPORT_NOT_FOUND", "no report has this id", report_id=report_id)
+        # Every report begins with an event: if it exists, that is on its way to the log.
+        with calling(ORCHESTRATOR):
+            asked = ListFindingsRequest(report_id=report_id, page_size=1)
+            await backends(request).reports.ListFindings(asked, **call())
+        with calling(AUDIT), contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ON_ITS_WAY_SECONDS):
+                while not page.events:
+                    await asyncio.sleep(_LOOK_SECONDS)
+                    page = await backends(request).audit.ListEvents(query, **call())
     return answers.json(to_json(page))
 
 

@@ -166,3 +166,8 @@ async def test_reports_cannot_steer_the_terminal(winnow: Run, reports: Any) -> N
             assert r"\x1b]0;x\x07\u202etxt.exe\u2066[bold]b[/bold]:fire:" in result.stdout
         elif kind == "json":
             assert json.loads(result.stdout)["findings"][0]["path"] == HOSTILE
+
+
+async def test_an_accepted_risk_without_an_end_names_the_option(winnow: Run) -> None:
+    result = await winnow("decide", f"{uuid7()}.0", "accepted_risk")
+    assert (result.exit_code, "--expires" in result.stderr) == (2, True)

@@ -57,8 +57,19 @@ def test_what_is_no_key_is_said_and_not_shown(monkeypatch: pytest.MonkeyPatch) -
     assert "canary" not in str(caught.value)
     monkeypatch.setenv("WINNOW_API_KEY", "")
     monkeypatch.setenv("WINNOW_API_KEY_FILE", "/nowhere/key")
-    with pytest.raises(ClientError, match="cannot be read"):
+    with pytest.raises(ClientError, match=r"--key-file, or WINNOW_API_KEY_FILE, cannot be read"):
         api_key("http://x")
+
+
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_an_empty_key_file_is_told_and_no_other_key_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    file = tmp_path / "mine"
+    file.write_text(text)
+    monkeypatch.setenv("WINNOW_API_KEY_FILE", str(file))
+    with pytest.raises(ClientError, match=r"--key-file, or WINNOW_API_KEY_FILE, is empty"):
+        api_key("http://127.0.0.1:8080")
 
 
 @pytest.mark.parametrize(
@@ -107,3 +118,19 @@ async def test_a_key_written_by_hand_needs_a_database_that_answers(
         assert "canary" not in result.output
     result = await winnow(*direct, "--tenant", "no tenant's name")
     assert (result.exit_code, "x-winnow-tenant" in result.stderr) == (2, True)
+
+
+async def test_a_relative_data_directory_is_found_from_here(
+    winnow: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Path] = []
+
+    def url(folder: Path) -> str:
+        asked.append(folder)
+        return "postgresql://u@127.0.0.1:9/d"
+
+    monkeypatch.setattr("cli.keys.embedded_url", url)
+    monkeypatch.chdir(home)
+    words = ("keys", "create", "--name", "x", "--role", "admin", "--direct", "--data-dir", "here")
+    assert (await winnow(*words)).exit_code == 2
+    assert asked == [home / "here"]

@@ -73,3 +73,17 @@ def test_a_finding_shows_who_else_saw_it(
     render.finding(console, {"finding": found, "verdicts": []})
     said = [text.rstrip() for text in shown(console).splitlines() if text.startswith("also")]
     assert said == ([line.format(", ".join(aliases))] if line else [])
+
+
+@pytest.mark.parametrize("stamp", ["2026-11-22T06:13:15.000000Z", None])
+def test_a_shredded_report_says_so_before_its_findings(console: Console, stamp: str | None) -> None:
+    answer = {
+        "report_id": REPORT,
+        "status": "done",
+        "scanner_type": "gitleaks",
+        "findings": [],
+        "shredded_at": stamp,
+    }
+    render.report(console, answer, "report", 0)
+    first = shown(console).splitlines()[0]
+    assert first.startswith("shredded 2026-11-22 06:13:15Z:") is bool(stamp)

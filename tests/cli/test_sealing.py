@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from cli import sealing
 from cli.main import app
@@ -82,3 +82,66 @@ def test_a_server_with_other_keys_loses_none_here(tmp_path: Path) -> None:
     words = ["keys", "rotate", "--drop-retired", "--data-dir", str(tmp_path)]
     done = CliRunner().invoke(app, [*words, "--server", "http://127.0.0.1:9"])
     assert (done.exit_code, "not those in" in done.stderr) == (2, True)
+
+
+class Server:
+    """A server with one key, which says how often it was told to rotate."""
+
+    def __init__(self, current: bytes) -> None:
+        self._current = current
+        self.rotated = 0
+
+    def sealing(self) -> dict[str, Any]:
+        keys = [{"key_id": key_id(self._current), "current": True, "held": True, "reports": 0}]
+        return {"keys": keys, "shredded": 1, "rotating": False}
+
+    def rotate_sealing(self) -> dict[str, Any]:
+        self.rotated += 1
+        return {"key_id": key_id(self._current), "outstanding": 0}
+
+
+def rotate(home: Path, server: Server, monkeypatch: pytest.MonkeyPatch, *words: str) -> Result:
+    monkeypatch.setattr("cli.client.connect", lambda _server: server)
+    return CliRunner().invoke(app, ["keys", "rotate", "--data-dir", str(home), *words])
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """The data directory of a `winnow up`."""
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / sealing.CURRENT).write_text(base64.b64encode(OLD).decode())
+    return tmp_path
+
+
+def test_where_no_key_can_be_made_nothing_is_rotated(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Server(b"x" * 32)
+    for folder in (home, home / "nothing"):
+        done = rotate(folder, other, monkeypatch)
+        assert done.exit_code == 2
+        assert "no new key was made" in done.stderr
+        assert all(word in done.stderr for word in (str(folder), "--data-dir", "--rewrap"))
+    assert other.rotated == 0
+    done = rotate(home, other, monkeypatch, "--rewrap")
+    assert (done.exit_code, other.rotated) == (0, 1)
+    assert done.stdout.endswith("1 report is shredded\n")
+
+
+def test_rewrapping_makes_no_key(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    current = home / "keys" / sealing.CURRENT
+    before = current.read_text()
+    assert rotate(home, Server(OLD), monkeypatch, "--rewrap").exit_code == 0
+    assert current.read_text() == before
+    assert rotate(home, Server(OLD), monkeypatch).exit_code == 0
+    assert current.read_text() != before
+
+
+def test_what_is_removed_is_told(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sealing, "_SETTLED_SECONDS", 0.0)
+    done = rotate(home, Server(OLD), monkeypatch, "--drop-retired")
+    assert f"removed from {home / 'keys'}: {key_id(OLD)}" in done.stderr
+    assert (home / "keys" / sealing.ACCEPTED).read_text() == ""
+    server = Server(base64.b64decode((home / "keys" / sealing.CURRENT).read_text()))
+    done = rotate(home, server, monkeypatch, "--drop-retired", "--rewrap")
+    assert "no retired keys" in done.stderr

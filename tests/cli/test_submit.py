@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from cli import commands
+from runtime.errors import WinnowError
 from tests.cli.conftest import Run
 from tests.gateway.conftest import Stack
 from winnow.report.v1 import report_pb2
@@ -266,3 +267,43 @@ async def test_an_error_names_the_report_that_it_is_about(winnow: Run, tmp_path:
     result = await winnow("submit", str(bad))
     assert result.exit_code == 2
     assert re.search(r"\(REPORT_MALFORMED\); report [0-9a-f-]{36}\n$", result.stderr)
+
+
+@pytest.fixture
+def unreadable(reports: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key may submit and follow, and read nothing."""
+
+    def refused(*_arguments: Any) -> None:
+        raise WinnowError("PERMISSION_DENIED", "the API key lacks the role read", role="read")
+
+    monkeypatch.setattr(reports, "_find", refused)
+
+
+@pytest.mark.usefixtures("unreadable")
+@pytest.mark.parametrize("how", [(), ("--wait", "1")])
+async def test_a_key_that_may_not_read_is_told_the_reports_id(
+    winnow: Run, reports: Any, file: str, how: tuple[str, ...]
+) -> None:
+    result = await winnow("submit", file, *how)
+    report_id = next(reversed(reports.reports))
+    told = f"submitted as {report_id}; to see its result the key needs the role read"
+    assert result.exit_code == 3
+    assert result.stderr == f"winnow: {file}: {told}\n"
+    assert report_id in result.stdout
+    judged = await winnow("submit", file, *how, "--fail-on", "high")
+    report_id = next(reversed(reports.reports))
+    assert judged.exit_code == 2
+    assert f"submitted as {report_id}" in judged.stderr
+    assert "--fail-on cannot be judged" in judged.stderr
+
+
+async def test_an_error_after_the_submission_names_the_report(
+    winnow: Run, reports: Any, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_arguments: Any) -> None:
+        raise WinnowError("INTERNAL", "internal error")
+
+    monkeypatch.setattr(reports, "_find", broken)
+    result = await winnow("submit", file)
+    assert result.exit_code == 2
+    assert f"submitted as {next(reversed(reports.reports))}" in result.stderr

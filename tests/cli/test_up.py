@@ -205,3 +205,46 @@ def test_serve_names_what_is_missing() -> None:
     assert "WINNOW_DATABASE_URL: Field required" in result.stderr
     assert "WINNOW_SEALING_KEY: Field required" in result.stderr
     assert run("serve", "nothing").exit_code == 2
+
+
+@pytest.mark.parametrize("service", ["audit", "orchestrator"])
+def test_a_service_tells_of_a_wrong_database_as_up_does(
+    service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SEALING_KEY", "AUDIT_SIGNING_KEY"):
+        monkeypatch.setenv(f"WINNOW_{name}", KEY)
+    for url in ("canary", "postgresql://u:canary@h:port/d"):
+        monkeypatch.setenv("WINNOW_DATABASE_URL", url)
+        result = run("serve", service)
+        assert (result.exit_code, result.stderr) == (
+            2,
+            "winnow: WINNOW_DATABASE_URL is not a database URL "
+            "(postgresql://user:password@host/name)\n",
+        )
+
+
+def test_a_port_for_metrics_that_is_taken_is_told_before_anything_starts(tmp_path: Path) -> None:
+    with bind("127.0.0.1:0") as taken:
+        port = taken.getsockname()[1]
+        words = ("--listen", "127.0.0.1:0", "--metrics", f"127.0.0.1:{port - 1}")
+        result = run("up", *words, "--data-dir", str(tmp_path))
+    assert result.exit_code == 2
+    assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in result.stderr
+    assert not (tmp_path / "keys").exists()
+
+
+@pytest.mark.parametrize(
+    ("listen", "certificate", "told"),
+    [
+        ("127.0.0.1:0", None, False),
+        ("0.0.0.0:0", None, True),
+        ("0.0.0.0:0", Path("cert.pem"), False),
+    ],
+)
+def test_keys_in_the_clear_are_told(
+    tmp_path: Path, listen: str, certificate: Path | None, told: bool
+) -> None:
+    house = House(tmp_path, listen, UpSettings(auth="keys", gateway_tls_certificate=certificate))
+    house._keys_needed = True
+    with bind(listen) as house._socket:
+        assert ("keys travel in the clear" in house._let_in()) is told

@@ -81,6 +81,12 @@ def test_a_key_for_ci_submits_and_reads_and_no_more(guarded: Guarded, tmp_path: 
     (found,) = guarded.get("/reports", ci).json()["reports"]
     report_id = found["report_id"]
 
+    blind = guarded.winnow("submit", str(report), key=guarded.make("blind", "submit"))
+    assert blind.returncode == 3, blind.stderr
+    assert "to see its result the key needs the role read" in blind.stderr
+    newest = guarded.get("/reports", ci).json()["reports"][0]["report_id"]
+    assert f"submitted as {newest}" in blind.stderr
+
     refused = guarded.winnow("decide", f"{report_id}.0", "false_positive", key=ci)
     assert refused.returncode == 2
     assert "lacks the role moderate" in refused.stderr
@@ -144,6 +150,7 @@ def test_a_revoked_key_is_refused_within_five_seconds(guarded: Guarded) -> None:
 def test_the_operator_makes_what_no_key_can(guarded: Guarded) -> None:
     refused = guarded.winnow("keys", "create", "--name", "raw", "--role", "raw")
     assert "gives no role that it does not allow itself: raw" in refused.stderr
+    assert "with --direct" in refused.stderr
     made = guarded.winnow(
         *("keys", "create", "--direct", "--data-dir", str(guarded.house.data_dir)),
         *("--name", "auditor", "--role", "raw", "--role", "read", "--tenant", "acme"),

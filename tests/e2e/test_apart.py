@@ -200,8 +200,7 @@ def test_a_service_that_does_not_serve_is_told_from_one_that_cannot_be_asked(apa
     )
     assert apart.probe("ingestor", WINNOW_SEALING_KEY="canary") == (
         2,
-        "winnow: WINNOW_SEALING_KEY: Value error, must be 32 bytes in base64 "
-        "(openssl rand -base64 32)\n",
+        "winnow: WINNOW_SEALING_KEY: must be 32 bytes in base64 (openssl rand -base64 32)\n",
     )
 
 

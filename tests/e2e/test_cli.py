@@ -108,6 +108,7 @@ def test_show_reports_events(house: House, report: Path) -> None:
     assert {finding["risk"] for finding in low["findings"]} == {"low"}
     listed = json.loads(winnow("reports", "--limit", "1", "--format", "json", **server).stdout)
     assert [one["report_id"] for one in listed] == [report_id]
+    assert house.events(report_id)[:5] == DECIDED
     trail = json.loads(winnow("events", report_id, "--format", "json", **server).stdout)
     assert [entry["event"]["event_type"] for entry in trail][:5] == DECIDED
     table = winnow("events", report_id, **server).stdout

@@ -91,7 +91,7 @@ def test_an_address_that_is_none(data_dir: Path, address: str) -> None:
     [
         ("WINNOW_LOG_LEVLE", "DEBUG", "unknown setting WINNOW_LOG_LEVLE; did you mean WINNOW_LOG_"),
         ("WINNOW_MAX_REPORT_BYTES", "lots", "WINNOW_MAX_REPORT_BYTES"),
-        ("WINNOW_SEALING_KEY", "canary", "WINNOW_SEALING_KEY: Value error, must be 32 bytes"),
+        ("WINNOW_SEALING_KEY", "canary", "WINNOW_SEALING_KEY: must be 32 bytes"),
         ("WINNOW_CONFIG", "/nowhere/winnow.toml", "cannot read the file named by WINNOW_CONFIG"),
         ("WINNOW_DATABASE_URL", "canary", "WINNOW_DATABASE_URL"),
         (

@@ -7,6 +7,7 @@ import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
@@ -16,11 +17,13 @@ import websockets
 from structlog.testing import capture_logs
 from websockets.asyncio.client import connect
 
+from cli import certificates
 from gateway.app import GatewaySettings, build
 from runtime import api_keys
 from runtime.config import ConfigError, load
 from tests.gateway.conftest import Reports, Stack
 
+FILES = (("certificate", "cert"), ("key", "key"), ("ca", "ca"))
 KEY = api_keys.make().text
 OTHER = api_keys.make().text
 BEARER = {"Authorization": f"Bearer {KEY}"}
@@ -230,6 +233,46 @@ async def test_no_other_origins_page_changes_anything(
     assert len(stack.reports.uploads) - before == (status == 201)
     # Reading is no change; no page of another origin sees the answer.
     assert (await stack.client.get("/reports", headers=headers)).status_code == 200
+
+
+@pytest.mark.parametrize("header", ["Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host"])
+async def test_without_keys_nothing_is_answered_through_a_proxy(
+    stack: Stack, guarded: Guarded, header: str
+) -> None:
+    given = {**BEARER, header: "canary"}
+    answer = await stack.client.get("/reports", headers=given)
+    assert answer.status_code == 403
+    assert "WINNOW_AUTH=keys" in answer.json()["detail"]
+    assert "canary" not in answer.text
+    assert (await stack.client.get("/healthz", headers=given)).status_code == 200
+    assert (await guarded.client.get("/reports", headers=given)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({}, []),
+        ({"gateway_hosts": "winnow.example"}, ["WINNOW_GATEWAY_HOSTS"]),
+        ({"gateway_hosts": "winnow.example", "auth": "keys"}, []),
+        ({"audit_address": "127.0.0.1:1", "orchestrator_address": "unix:/x"}, []),
+    ],
+)
+def test_others_that_may_come_without_a_key_are_warned_of(
+    given: dict[str, str], told: list[str]
+) -> None:
+    with capture_logs() as lines:
+        build(load(GatewaySettings, **given))
+    found = [line["settings"] for line in lines if line["event"] == "auth.missing"]
+    assert found == ([told] if told else [])
+
+
+def test_backends_elsewhere_are_warned_of(tmp_path: Path) -> None:
+    certificates.init(tmp_path, [], [], 365, 3650)
+    files = {f"tls_{one}": tmp_path / "gateway" / f"{file}.pem" for one, file in FILES}
+    with capture_logs() as lines:
+        build(load(GatewaySettings, orchestrator_address="elsewhere.example:1", **files))
+    warned = [line["settings"] for line in lines if line["event"] == "auth.missing"]
+    assert warned == [["WINNOW_ORCHESTRATOR_ADDRESS"]]
 
 
 def test_a_gateway_that_others_reach_needs_keys() -> None:

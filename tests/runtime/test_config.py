@@ -85,7 +85,7 @@ def test_a_bad_key_is_named_and_never_shown(bad: str, monkeypatch: pytest.Monkey
     monkeypatch.setenv("WINNOW_NEEDED_KEY", bad)
     with pytest.raises(config.ConfigError) as caught:
         config.load(Strict)
-    assert "WINNOW_NEEDED_KEY: Value error, must be 32 bytes in base64" in str(caught.value)
+    assert "WINNOW_NEEDED_KEY: must be 32 bytes in base64" in str(caught.value)
     assert not bad or bad not in str(caught.value)
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__

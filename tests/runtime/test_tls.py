@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import ssl
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+import runtime.tls
 from cli import certificates
 from gateway.app import GatewaySettings
 from runtime.config import ConfigError, Settings
@@ -105,17 +107,11 @@ async def test_it_is_logged_at_start_and_daily(
 ) -> None:
     certificates.renew(made, ["audit"], 10)
     tls = papers.tls(made / "audit")
-    waits: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        waits.append(seconds)
-        if len(waits) == 2:
-            raise StopAsyncIteration
-
-    monkeypatch.setattr("runtime.tls.asyncio.sleep", sleep)
-    with pytest.raises(StopAsyncIteration):
-        await tls.files.watch()
-    assert waits == [86_400, 86_400]
+    assert runtime.tls._DAY_SECONDS == 86_400
+    monkeypatch.setattr("runtime.tls._DAY_SECONDS", 0.1)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.15):
+            await tls.files.watch()
     assert [line["days"] for line in logged()] == [9, 9]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -14,7 +15,7 @@ from tests.fixtures import load_report
 from tests.fixtures.values import values
 from tests.moderator.llm.conftest import fake
 from tests.orchestrator.conftest import House, house, upload  # noqa: F401 -- a fixture
-from winnow.audit.v1.audit_service_pb2 import ListEventsRequest
+from winnow.audit.v1.audit_service_pb2 import ListEventsRequest, ListEventsResponse
 from winnow.finding.v1.verdict_pb2 import VERDICT_SOURCE_LLM
 from winnow.report.v1 import report_service_pb2 as pb
 from winnow.report.v1.report_pb2 import ReportStatus
@@ -64,11 +65,18 @@ async def test_a_replay_asks_nobody_and_comes_to_the_same(server: FakeLlm, house
     assert len(server.requests) == asked
 
 
+async def moderated(house: House, report_id: str) -> ListEventsResponse:  # noqa: F811
+    """The event, once it is in the log."""
+    query = ListEventsRequest(report_id=report_id, event_type="REPORT_MODERATED")
+    async with asyncio.timeout(10):
+        while not (listed := await house.audit.ListEvents(query)).events:
+            await asyncio.sleep(0.05)
+    return listed
+
+
 async def test_what_the_model_took_is_in_the_audit_trail(server: FakeLlm, house: House) -> None:  # noqa: F811
     answer = await house.reports.SubmitReport(upload(load_report("gitleaks.git.json"), "gitleaks"))
-    listed = await house.audit.ListEvents(
-        ListEventsRequest(report_id=answer.report.report_id, event_type="REPORT_MODERATED")
-    )
+    listed = await moderated(house, answer.report.report_id)
     used = dict(listed.events[0].event.payload["llm"])
     assert used["calls"] == len(server.requests)
     assert used["failed"] >= 1
@@ -94,9 +102,7 @@ async def locked(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeLlm]:
 async def test_a_wrong_key_is_in_the_audit_trail(house: House) -> None:  # noqa: F811
     answer = await house.reports.SubmitReport(upload(load_report("gitleaks.git.json"), "gitleaks"))
     assert answer.report.status == ReportStatus.REPORT_STATUS_DONE
-    listed = await house.audit.ListEvents(
-        ListEventsRequest(report_id=answer.report.report_id, event_type="REPORT_MODERATED")
-    )
+    listed = await moderated(house, answer.report.report_id)
     unanswered = dict(listed.events[0].event.payload["llm"]["unanswered"])
     assert unanswered["misconfigured"] >= 1
 
