@@ -52,8 +52,8 @@ _VALIDITIES = {
 _VALIDITY_KEYS = ("validation_outcome", "validation_status", "validationStatus", "validity")
 # gitleaks puts these into partialFingerprints, where they identify nobody's finding.
 _NO_FINGERPRINT = frozenset({"commitSha", "email", "author", "date", "commitMessage"})
-# What Semgrep writes for whoever is not logged in.
-_NO_IDENTITY = ("", "requires login")
+# Digests and UUIDs: a tool may put anything in their place, what it found too.
+_DIGEST = re.compile(r"[0-9a-fA-F]{8,}(?:[:_-][0-9a-fA-F]{1,64}){0,8}")
 _ARGUMENT = re.compile(r"\{(\d{1,3})\}")
 _PRECISIONS = frozenset(("very-high", "high", "medium", "low"))
 # Kinds of a result that say that nothing is wrong (3.27.9).
@@ -354,9 +354,10 @@ def _triage(result: Result) -> pb.Triage.ValueType:
 def _native_id(result: Result) -> str:
     for prints in (result.fingerprints, result.partialFingerprints):
         for name, found in sorted((prints or {}).items()):
-            if name not in _NO_FINGERPRINT and isinstance(found, str) and found not in _NO_IDENTITY:
+            if name not in _NO_FINGERPRINT and isinstance(found, str) and _DIGEST.fullmatch(found):
                 return found
-    return result.guid or result.correlationGuid or ""
+    ids = (result.guid or "", result.correlationGuid or "")
+    return next((one for one in ids if _DIGEST.fullmatch(one)), "")
 
 
 def _metadata(result: Result) -> dict[str, str]:

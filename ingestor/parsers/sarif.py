@@ -276,7 +276,7 @@ def _parse(source: Source) -> Iterator[Record | Rejected]:
 
 PARSER = Parser(
     id="sarif",
-    version="2",
+    version="3",
     title="SARIF 2.1.0",
     aliases=("sarif-2.1.0", "sarif2.1.0"),
     shapes=("object",),

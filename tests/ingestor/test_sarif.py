@@ -193,9 +193,20 @@ def test_sarif_validity(properties: Any, validity: Any) -> None:
 
 
 def test_sarif_native_ids() -> None:
-    prints = {"author": "Ada", "primary": "p", "nested": {"x": "y"}}
-    assert only(sarif({"ruleId": "r", "partialFingerprints": prints})).native_id == "p"
-    assert only(sarif({"ruleId": "r", "guid": "g"})).native_id == "g"
+    prints = {"author": "Ada", "primary": "39fa2ee980eb94b0:1", "nested": {"x": "y"}}
+    assert (
+        only(sarif({"ruleId": "r", "partialFingerprints": prints})).native_id == prints["primary"]
+    )
+    guid = "3b0b7d43-6a4e-4a5e-9c3f-0a8a5d1f2b11"
+    assert only(sarif({"ruleId": "r", "guid": guid})).native_id == guid
+
+
+@pytest.mark.parametrize("member", ["fingerprints", "partialFingerprints"])
+def test_what_a_tool_found_is_no_id(member: str) -> None:
+    """Some put the value itself where an identity belongs."""
+    told = {member: {"match/v1": "hunter-22"}, "guid": "hunter-22", "correlationGuid": "x"}
+    result = {"ruleId": "r", "message": {"text": "found hunter-22"}, **told}
+    assert only(sarif(result)).native_id == ""
 
 
 def test_a_tool_behind_its_results_is_known_all_the_same() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -18,6 +19,7 @@ from orchestrator.tables import outbox
 from runtime import access as access_module
 from runtime import api_keys
 from runtime.access import RULES
+from runtime.channels import PeerStatus
 from runtime.config import ConfigError
 from runtime.database import Database
 from runtime.errors import from_rpc
@@ -28,6 +30,8 @@ from winnow.access.v1.api_key_pb2 import Role
 from winnow.audit.v1 import audit_service_pb2
 from winnow.audit.v1.audit_service_pb2_grpc import AuditServiceStub
 from winnow.event.v1.envelope_pb2 import Envelope
+from winnow.report.v1.report_service_pb2 import SubmitReportHeader, SubmitReportRequest
+from winnow.report.v1.report_service_pb2_grpc import ReportServiceStub
 
 ROLES = [role for role in Role.values() if role != Role.ROLE_UNSPECIFIED]
 # What no message is: who is let in is told so, and nothing is done.
@@ -257,6 +261,29 @@ async def test_a_stream_ends_with_its_key(
         async for _ in watch:
             pass
     assert from_rpc(caught.value, "audit").message == "the API key was revoked"
+
+
+async def test_an_upload_ends_with_its_key(
+    house: House, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access_module, "FRESH_SECONDS", 0.1)
+    key_id, secret = await make(database, house.tenant, Role.ROLE_SUBMIT)
+    begun = asyncio.Event()
+
+    async def slowly() -> AsyncIterator[SubmitReportRequest]:
+        yield SubmitReportRequest(header=SubmitReportHeader())
+        yield SubmitReportRequest(chunk=b"[")
+        begun.set()
+        await asyncio.sleep(30)
+
+    stub = ReportServiceStub(house.channels[1])
+    upload = stub.SubmitReport(slowly(), metadata=bearer(secret), timeout=20)
+    status = PeerStatus(upload)
+    await begun.wait()
+    await database.run(store_access.revoke, house.tenant, key_id, "operator")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await upload
+    assert from_rpc(status.of(caught.value), "orchestrator").message == "the API key was revoked"
 
 
 @pytest.mark.parametrize("app", [audit.app, orchestrator.app])

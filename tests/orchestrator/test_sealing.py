@@ -29,6 +29,7 @@ from tests.orchestrator.test_decisions import ruling
 from winnow.audit.v1.audit_service_pb2 import GetInclusionProofRequest, ListEventsRequest
 from winnow.finding.v1.finding_pb2 import Finding
 from winnow.finding.v1.plain_evidence_pb2 import PlainEvidence
+from winnow.queue.v1.job_pb2 import JobState
 from winnow.report.v1 import report_service_pb2 as pb
 from winnow.report.v1.decision_pb2 import DecisionScope
 from winnow.report.v1.decision_service_pb2 import DecideFindingRequest, ListDecisionsRequest
@@ -194,6 +195,27 @@ async def test_what_is_moved_to_another_report_does_not_open(place: Place, asker
             assert await refused(replay(asker, one)) == "SEAL_BROKEN"
         place.sql(put, kept[0][0], one)
     assert await raw(place.house, asker, one) == report(1)
+
+
+async def test_a_rotation_that_gave_up_stands_in_no_others_way(
+    place: Place, asker: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does a trace that goes with it: both stand in the job's payload."""
+    carried = {"traceparent": f"00-{'1' * 32}-{'2' * 16}-01"}
+    monkeypatch.setattr("runtime.jobs.tracing.carrier", lambda: carried)
+    sent = [(await asker.submit(report(number))).report_id for number in range(3)]
+    place.sql(
+        "INSERT INTO orchestrator.jobs (job_id, kind, key, tenant_id, request_id, payload, state,"
+        " max_failures) VALUES (gen_random_uuid(), 'sealing.rewrap', 'sealing', 'default', '',"
+        " '{}', %s, 1)",
+        JobState.JOB_STATE_DEAD,
+    )
+    new = os.urandom(32)
+    place.keys(new, SEALING_KEY)
+    answer = await place.rotated()
+    assert {key.key_id: key.reports for key in answer.keys if key.reports} == {
+        key_id(new): len(sent)
+    }
 
 
 async def test_keys_are_rotated_under_a_stream_of_reports(place: Place, asker: Asker) -> None:

@@ -265,3 +265,29 @@ async def test_what_is_kept_opens_nothing(keys: Keys) -> None:
     assert shown is not None
     assert shown.digest.hex() in row
     assert shown.secret not in row
+
+
+async def test_made_up_keys_wait_apart(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever floods a service with them is refused; a key that was seen is not held up."""
+    key_id, secret = await keys.make(Role.ROLE_READ)
+    await keys.access.admit(LIST, sent(secret))
+    look_up, asked, let = keys.run, [], asyncio.Event()
+
+    async def slow(work: Any, *arguments: Any) -> Any:
+        if arguments[0] != key_id:
+            asked.append(arguments[0])
+            await let.wait()
+        return await look_up(work, *arguments)
+
+    monkeypatch.setattr(keys, "run", slow)
+    made_up = [sent(api_keys.make().text) for _ in range(access_module._STRANGERS + 3)]
+    calls = [asyncio.create_task(keys.refusal(LIST, one)) for one in made_up]
+    await asyncio.sleep(0.05)
+    assert len(asked) == 1
+    monkeypatch.setattr(access_module, "FRESH_SECONDS", 0.0)
+    keys.access._known[key_id] = keys.access._known[key_id]._replace(until=0.0)
+    await keys.access.admit(LIST, sent(secret))
+    let.set()
+    reasons = [error.reason for error in await asyncio.gather(*calls)]
+    assert sorted(set(reasons)) == ["OVERLOADED", "UNAUTHENTICATED"]
+    assert reasons.count("OVERLOADED") == 3
