@@ -70,7 +70,7 @@ def verify(
     Exit codes: 0 it is what was signed, 1 it was altered (the first wrong event is
     named), 2 it cannot be verified.
     """
-    from cli.client import ClientError
+    from cli.errors import ClientError
     from cli.terminal import dump
     from cli.usage import default_data_dir
 
@@ -109,7 +109,7 @@ def prove(
     to the root, and the signed checkpoint.
     """
     from audit import notes
-    from cli.client import ClientError
+    from cli.errors import ClientError
 
     with reporting_errors():
         answer = _event_proof(server, event_id)
@@ -138,7 +138,7 @@ def check(
     Exit codes: 0 it holds, 1 it does not, 2 it cannot be read.
     """
     from audit import notes
-    from cli.client import ClientError
+    from cli.errors import ClientError
     from cli.terminal import dump, escape
 
     with reporting_errors():
@@ -197,7 +197,7 @@ def public_key(
 def _read_key(given: str) -> Ed25519PublicKey:
     """The key, or that of the file."""
     from audit import notes
-    from cli.client import ClientError
+    from cli.errors import ClientError
 
     try:
         return notes.read_key(given)
@@ -215,7 +215,7 @@ def _read_key(given: str) -> Ed25519PublicKey:
 def _key_beside(*folders: Path) -> str:
     """The file with the public key, of the first folder that has one."""
     from audit import publishing
-    from cli.client import ClientError
+    from cli.errors import ClientError
 
     for folder in folders:
         if (file := folder / publishing.PUBLIC_KEY).is_file():
@@ -227,7 +227,7 @@ def _key_beside(*folders: Path) -> str:
 
 def _read_published(folder: Path, key: Ed25519PublicKey) -> Published:
     from audit import notes, publishing
-    from cli.client import ClientError
+    from cli.errors import ClientError
 
     try:
         found = publishing.read_published(folder, key)
@@ -250,7 +250,7 @@ def _verified(url: str, key: Ed25519PublicKey, published: Published) -> Finding:
     import sqlalchemy
 
     from audit.verify import verify
-    from cli.client import ClientError
+    from cli.errors import ClientError
     from runtime.config import ConfigError
     from runtime.database import Database
 
@@ -353,7 +353,7 @@ def _served_key(answer: Json) -> Ed25519PublicKey:
 def _leaf(answer: Json) -> bytes:
     """The bytes that were hashed, from the event as the server shows it."""
     from audit import log
-    from cli.client import ClientError
+    from cli.errors import ClientError
 
     members = {
         **answer["event"],

@@ -20,6 +20,7 @@ import grpc
 import httpx
 from google.protobuf.message import Message
 
+from cli.errors import ClientError
 from cli.usage import api_key
 from gateway.body import fill_from
 from gateway.query import bind
@@ -85,25 +86,6 @@ _TIMEOUT = 30.0
 _SILENCE = 60.0  # of a stream that says every 15 seconds that it is there
 _LONG = 600.0  # for what goes through a whole report
 _MAY_PASS = (502, 503, 504)
-
-
-class ClientError(Exception):
-    """What went wrong, and what to do; for people.
-
-    Args:
-        message: the words.
-        may_pass: whether the same again may go well.
-        after: seconds to wait until then, as far as the server said.
-        reason: why the server refused, of winnow.error.v1; empty for none.
-    """
-
-    def __init__(
-        self, message: str, *, may_pass: bool = False, after: float = 0.0, reason: str = ""
-    ) -> None:
-        super().__init__(message)
-        self.may_pass = may_pass
-        self.after = after
-        self.reason = reason
 
 
 @dataclass(frozen=True)

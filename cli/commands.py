@@ -122,7 +122,8 @@ def submit(
     --wait, or the key may not read how it ended. With --fail-on, records that could not be read are an error too: nobody knows
     what they held.
     """
-    from cli.client import ClientError, Declaration, Terms, connect
+    from cli.client import Declaration, Terms, connect
+    from cli.errors import ClientError
     from cli.terminal import console
 
     with reporting_errors():
@@ -292,7 +293,7 @@ def register(app: typer.Typer) -> None:
 def _check_key(key: str | None, files: list[str]) -> None:
     """Refuses a key that the server would refuse, and an empty one: a variable that is
     not set would silently mean that there is none."""
-    from cli.client import ClientError
+    from cli.errors import ClientError
 
     if key is None:
         return
@@ -303,7 +304,7 @@ def _check_key(key: str | None, files: list[str]) -> None:
 
 
 def _labels(given: list[str]) -> dict[str, str]:
-    from cli.client import ClientError
+    from cli.errors import ClientError
 
     labels = {}
     for label in given:
@@ -318,7 +319,7 @@ def _submitted(
     client: Client, data: BinaryIO, name: str, declared: Declaration, terms: Terms, retries: int
 ) -> Json:
     """Sends one report, again under the same key if that failed and may pass."""
-    from cli.client import ClientError
+    from cli.errors import ClientError
 
     for attempt in range(retries + 1):
         try:
@@ -356,7 +357,7 @@ def _ended(
     Raises:
         ClientError: the report failed or cannot be seen; the message has its id.
     """
-    from cli.client import ClientError
+    from cli.errors import ClientError
 
     report_id = answer["report_id"]
     try:
@@ -378,7 +379,7 @@ def _ended(
 
 def _followed(client: Client, name: str, report_id: str) -> None:
     """Waits for a report's end, showing how far it is."""
-    from cli.client import ClientError
+    from cli.errors import ClientError
     from cli.watching import FINAL, following
 
     last = ""

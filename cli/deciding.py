@@ -86,7 +86,8 @@ def decide(
 
     Many at once are shown first, and asked about.
     """
-    from cli.client import ClientError, connect
+    from cli.client import connect
+    from cli.errors import ClientError
 
     ruling: Json = {"outcome": outcome.value, "reason": reason, "actor": actor or _user()}
     with reporting_errors():
@@ -223,7 +224,7 @@ def _user() -> str:
 
 def _moment(text: str) -> str:
     """A time as RFC 3339 writes it, from a duration or a time."""
-    from cli.client import ClientError
+    from cli.errors import ClientError
 
     if (span := duration(text)) is not None:
         return (datetime.now(UTC) + span).isoformat(timespec="seconds")

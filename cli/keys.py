@@ -71,7 +71,8 @@ def create(
     server: Server = DEFAULT_SERVER,
 ) -> None:
     """Make an API key. It is written to stdout, this once: nobody can show it again."""
-    from cli.client import ClientError, connect
+    from cli.client import connect
+    from cli.errors import ClientError
 
     with reporting_errors():
         span = duration(expires) if expires else None
@@ -145,7 +146,8 @@ def revoke(
     server: Server = DEFAULT_SERVER,
 ) -> None:
     """End an API key: it is refused within seconds."""
-    from cli.client import ClientError, connect
+    from cli.client import connect
+    from cli.errors import ClientError
     from runtime import api_keys
 
     with reporting_errors():
@@ -177,7 +179,7 @@ def whoami(
 
 def _own_settings() -> UpSettings:
     """The settings of this machine, as a service would read them."""
-    from cli.client import ClientError
+    from cli.errors import ClientError
     from cli.up import UpSettings
     from runtime import config
 
@@ -213,7 +215,7 @@ def make_directly(
     import psycopg
     import sqlalchemy
 
-    from cli.client import ClientError
+    from cli.errors import ClientError
     from orchestrator import store_access
     from orchestrator.service_decisions import mask
     from runtime import config, context

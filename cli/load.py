@@ -72,7 +72,7 @@ def load(
 
     Exit codes: 0 what the scenario expects holds, 1 something of it does not, 2 an error.
     """
-    from cli.client import ClientError
+    from cli.errors import ClientError
     from cli.loading import render, scenario
     from cli.loading.memory import resident
     from cli.terminal import console, dump
@@ -118,7 +118,7 @@ def _check_bounds(scenario: Scenario, server: str, remote: str, rate: float) -> 
 
     import httpx
 
-    from cli.client import ClientError
+    from cli.errors import ClientError
 
     try:
         parts = urlsplit(server)
@@ -155,7 +155,8 @@ def _keys(scenario: Scenario, server: str, given: list[str]) -> Iterator[dict[st
     Raises:
         ClientError: a label or a file is wrong, or keys cannot be made.
     """
-    from cli.client import ClientError, connect
+    from cli.client import connect
+    from cli.errors import ClientError
     from runtime import api_keys
 
     keys: dict[str, Shown] = {}

@@ -102,7 +102,7 @@ def up(
     Uses the PostgreSQL server named by WINNOW_DATABASE_URL if that is set, and an
     embedded one in the data directory otherwise.
     """
-    from cli.client import ClientError
+    from cli.errors import ClientError
     from cli.postgres import PostgresError
     from cli.serve import SETTINGS, ServeError
     from cli.up import House, UpError, UpSettings

@@ -53,7 +53,8 @@ def raw(
 
     The audit log says each time that it was done.
     """
-    from cli.client import ClientError, connect
+    from cli.client import connect
+    from cli.errors import ClientError
 
     with reporting_errors():
         if output == "-":
@@ -140,7 +141,8 @@ def rotate(
     place first (docs/sealing.md), and then say --rewrap. Ends when no report needs
     another key any more.
     """
-    from cli.client import ClientError, connect
+    from cli.client import connect
+    from cli.errors import ClientError
 
     folder = (data_dir or default_data_dir()).expanduser().resolve() / "keys"
     with reporting_errors():
@@ -202,7 +204,7 @@ def _print(answer: Json) -> None:
 
 def _settled(client: Client) -> Json:
     """How it stands once no report needs another key than the current one."""
-    from cli.client import ClientError
+    from cli.errors import ClientError
 
     until, last = time.monotonic() + _PATIENCE_SECONDS, -1
     while True:
@@ -254,7 +256,7 @@ def _replace_key(folder: Path) -> None:
 
 def _drop(folder: Path, client: Client) -> Json:
     """Removes the retired keys; how it stands then."""
-    from cli.client import ClientError
+    from cli.errors import ClientError
     from runtime.keyring import key_id
 
     names = sorted(key_id(base64.b64decode(key)) for key in _accepted(folder))

@@ -37,7 +37,7 @@ def sign(
     """
     import hashlib
 
-    from cli.client import ClientError
+    from cli.errors import ClientError
     from cli.usage import api_key
     from runtime import api_keys, signing
     from runtime.clock import now

@@ -73,7 +73,7 @@ def embedded_url(home: Path) -> str:
     Raises:
         ClientError: there is none.
     """
-    from cli.client import ClientError
+    from cli.errors import ClientError
     from cli.postgres import Postgres
 
     try:
@@ -95,7 +95,7 @@ def api_key(server: str) -> str:
     Raises:
         ClientError: what was given is no key; the message does not show it.
     """
-    from cli.client import ClientError
+    from cli.errors import ClientError
     from runtime import api_keys
 
     key, source = os.environ.get("WINNOW_API_KEY", ""), "WINNOW_API_KEY"
@@ -136,7 +136,7 @@ def complain(message: str) -> None:
 @contextmanager
 def reporting_errors() -> Iterator[None]:
     """Ends the command with one line where a server or a file cannot be used."""
-    from cli.client import ClientError
+    from cli.errors import ClientError
 
     try:
         yield
@@ -148,7 +148,7 @@ def reporting_errors() -> Iterator[None]:
 @contextmanager
 def opened(file: str) -> Iterator[BinaryIO]:
     """A file that the user named; - is stdin."""
-    from cli.client import ClientError
+    from cli.errors import ClientError
 
     if file == "-":
         yield sys.stdin.buffer

@@ -37,7 +37,8 @@ def watch(
 
     Exit codes: 0 the report is done, 2 it failed, or an error, 130 Ctrl-C.
     """
-    from cli.client import ClientError, connect
+    from cli.client import connect
+    from cli.errors import ClientError
     from cli.terminal import console, dump_line, plain
 
     target = console()
@@ -76,7 +77,7 @@ def following(
     Raises:
         ClientError: the server does not answer, at once or for about two minutes.
     """
-    from cli.client import ClientError
+    from cli.errors import ClientError
 
     failures = 0
     while True:

@@ -11,7 +11,8 @@ import grpc_testing
 import pytest
 from google.rpc import status_pb2
 
-from cli.client import ClientError, Declaration, GrpcClient, Terms
+from cli.client import Declaration, GrpcClient, Terms
+from cli.errors import ClientError
 from runtime.errors import WinnowError, to_status
 from winnow.audit.v1 import audit_service_pb2
 from winnow.report.v1 import report_pb2, report_service_pb2

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cli.client import ClientError
+from cli.errors import ClientError
 from cli.usage import ADMIN_KEY_FILE, SERVER_FILE, api_key
 from runtime import api_keys
 from tests.cli.conftest import Run

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from cli import watching
-from cli.client import ClientError, RestClient
+from cli.client import RestClient
+from cli.errors import ClientError
 from cli.watching import following
 from winnow.report.v1 import report_pb2
 

@@ -25,8 +25,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from cli import certificates
-from cli.client import ClientError
 from cli.client import connect as client
+from cli.errors import ClientError
 from gateway.app import GatewaySettings
 from gateway.app import build as build_gateway
 from ingestor.app import IngestorSettings
