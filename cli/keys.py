@@ -20,7 +20,7 @@ from cli.usage import (
 )
 
 if TYPE_CHECKING:
-    from cli.up import UpSettings
+    from cli.own import UpSettings
     from winnow.access.v1.api_key_pb2 import ApiKey
 
 Json = dict[str, Any]
@@ -180,7 +180,7 @@ def whoami(
 def _own_settings() -> UpSettings:
     """The settings of this machine, as a service would read them."""
     from cli.errors import ClientError
-    from cli.up import UpSettings
+    from cli.own import UpSettings
     from runtime import config
 
     try:

@@ -103,9 +103,10 @@ def up(
     embedded one in the data directory otherwise.
     """
     from cli.errors import ClientError
+    from cli.own import UpSettings
     from cli.postgres import PostgresError
     from cli.serve import SETTINGS, ServeError
-    from cli.up import House, UpError, UpSettings
+    from cli.up import House, UpError
     from runtime import config, log
 
     folder = (data_dir or default_data_dir()).expanduser().resolve()
@@ -147,10 +148,11 @@ def serve(
 def migrate() -> None:
     """Bring the database named by WINNOW_DATABASE_URL to the newest revision."""
     from cli import up
+    from cli.own import UpSettings
     from runtime import config
 
     try:
-        url = config.load(up.UpSettings).database_url
+        url = config.load(UpSettings).database_url
         if url is None:
             raise up.UpError("set WINNOW_DATABASE_URL to the database to migrate")
         typer.echo(f"at revision {up.migrate(url.get_secret_value())}")

@@ -24,14 +24,13 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from pydantic import SecretStr
-
+from cli.own import UpSettings
 from cli.postgres import Postgres, PostgresError
 from cli.serve import bind, parse
 from cli.usage import ADMIN_KEY_FILE, SERVER_FILE
 from runtime import crash, metrics
 from runtime.channels import dial
-from runtime.config import GuardedSettings, Key, is_local
+from runtime.config import is_local
 from runtime.errors import WinnowError
 from runtime.log import get_logger
 from runtime.server import healthy
@@ -51,18 +50,6 @@ _IN_THE_CLEAR = "; other machines reach it, over plain HTTP: keys travel in the 
 
 class UpError(Exception):
     """The system cannot start; the message says why and what to do."""
-
-
-class UpSettings(GuardedSettings):
-    """What may be given to `winnow up`; else it makes its own."""
-
-    database_url: SecretStr | None = None
-    sealing_key: Key | None = None
-    fingerprint_key: Key | None = None
-    audit_signing_key: Key | None = None
-    audit_checkpoint_dir: Path | None = None
-    gateway_tls_certificate: Path | None = None
-    gateway_tls_key: Path | None = None
 
 
 def migrate(url: str) -> str:

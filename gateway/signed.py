@@ -7,17 +7,23 @@ answers is shown in the place of a key by the calls that serve the request.
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+from typing import Any
+
 from starlette.types import Message, Receive, Scope
 
 from gateway.backends import ORCHESTRATOR, Backends, calling
 from gateway.callers import Caller
 from runtime import context
 from runtime.channels import call
-from runtime.signing import BodyDigest, Head, is_signed
+from runtime.message_signatures import digests
+from runtime.signing import CONTENT_DIGEST, DIGEST, HEX, SIGNATURE, Head, invalid, is_signed
 from winnow.access.v1.access_service_pb2 import HeaderField, VerifySignatureRequest
 
 # None of them is for the orchestrator, and no signature covers them here.
 _WITHHELD = frozenset({"cookie", "proxy-authorization"})
+_HASHES = {"sha-256": hashlib.sha256, "sha-512": hashlib.sha512}
 
 
 def head(scope: Scope) -> Head | None:
@@ -80,3 +86,46 @@ def checked(receive: Receive, signed: Head) -> Receive:
         return message
 
     return take
+
+
+class BodyDigest:
+    """Compares a body, as it comes, with the digests that its signed head announces.
+
+    Args:
+        head: of a signed request.
+
+    Raises:
+        WinnowError: SIGNATURE_INVALID if it announces none that can be read.
+    """
+
+    def __init__(self, head: Head) -> None:
+        self._announced: list[tuple[Any, bytes]] = []
+        self._where = DIGEST if head.has(SIGNATURE) else CONTENT_DIGEST
+        if head.has(SIGNATURE):
+            given = head.only(DIGEST, "the SHA-256 of the body, in hex")
+            if not HEX.fullmatch(given):
+                raise invalid(DIGEST, "must be a SHA-256 in hex: 64 characters of 0-9 a-f")
+            self._announced.append((hashlib.sha256(), bytes.fromhex(given)))
+        elif head.has(CONTENT_DIGEST):
+            self._announced += [(_HASHES[name](), value) for name, value in digests(head, _HASHES)]
+
+    def add(self, chunk: bytes) -> None:
+        """Takes the body's next bytes.
+
+        Raises:
+            WinnowError: SIGNATURE_INVALID if nothing was announced.
+        """
+        if chunk and not self._announced:
+            raise invalid(self._where, "a body needs its digest, and the signature must cover it")
+        for made, _ in self._announced:
+            made.update(chunk)
+
+    def end(self) -> None:
+        """Returns if the body was the one that was announced.
+
+        Raises:
+            WinnowError: SIGNATURE_INVALID.
+        """
+        for made, announced in self._announced:
+            if not hmac.compare_digest(made.digest(), announced):
+                raise invalid(self._where, "is not the digest of the body that came")

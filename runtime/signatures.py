@@ -22,6 +22,7 @@ from runtime.access import Access, Known, keys, nonces
 from runtime.clock import now
 from runtime.database import Database
 from runtime.errors import WinnowError
+from runtime.message_signatures import MessageForm
 
 # A report may come slowly; the calls for it begin within this time.
 GRANT = timedelta(minutes=15)
@@ -58,7 +59,7 @@ class Signatures:
             WinnowError: SIGNATURE_INVALID naming the header; REPLAYED; UNAUTHENTICATED for
                 a key that has ended; DATABASE_UNAVAILABLE if the nonce cannot be kept.
         """
-        signed = signing.read(head)
+        signed = _read(head)
         if abs(now().timestamp() - signed.at) > self._tolerance.total_seconds():
             raise signing.invalid(
                 signed.where["at"],
@@ -119,3 +120,18 @@ def _keep(
 def sweep(connection: Connection) -> int:
     """Removes nonces whose requests would be refused by their time; how many."""
     return connection.execute(delete(nonces).where(nonces.c.kept_until < func.now())).rowcount
+
+
+def _read(head: signing.Head) -> signing.Signed:
+    """What a signed request says of itself.
+
+    Raises:
+        WinnowError: SIGNATURE_INVALID.
+    """
+    if head.has(signing.SIGNATURE) and (
+        head.has(signing.MESSAGE_INPUT) or head.has(signing.MESSAGE_SIGNATURE)
+    ):
+        raise signing.invalid(signing.SIGNATURE, "a request is signed in one form, not in both")
+    if head.has(signing.SIGNATURE):
+        return signing.HeaderForm(head)
+    return MessageForm(head)

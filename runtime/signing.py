@@ -21,7 +21,7 @@ import hmac
 import re
 import secrets
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from runtime import api_keys
 from runtime.api_keys import Shown
@@ -36,9 +36,8 @@ V1, V2 = "hmac-v1", "hmac-v2"
 _LABEL = b"winnow signing key v1 "
 _NONCE = re.compile(r"[A-Za-z0-9._~+/=-]{16,128}", re.ASCII)
 _SECONDS = re.compile(r"[0-9]{1,12}", re.ASCII)
-_HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
+HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _SENT_BYTES = 32
-_HASHES = {"sha-256": hashlib.sha256, "sha-512": hashlib.sha512}
 Headers = Iterable[tuple[str, str]]
 
 
@@ -110,21 +109,6 @@ def invalid(header: str, words: str) -> WinnowError:
     return WinnowError("SIGNATURE_INVALID", f"{header}: {words}", header=header)
 
 
-def read(head: Head) -> Signed:
-    """What a signed request says of itself.
-
-    Raises:
-        WinnowError: SIGNATURE_INVALID.
-    """
-    if head.has(SIGNATURE) and (head.has(MESSAGE_INPUT) or head.has(MESSAGE_SIGNATURE)):
-        raise invalid(SIGNATURE, "a request is signed in one form, not in both")
-    if head.has(SIGNATURE):
-        return _HeaderForm(head)
-    from runtime.message_signatures import MessageForm
-
-    return MessageForm(head)
-
-
 def checked_key_id(given: str, where: str) -> str:
     """The id of a key.
 
@@ -180,7 +164,7 @@ def sign(key: Shown, method: str, path: str, query: str, body_sha256: bytes, at:
     return [*said.items(), (SIGNATURE, base64.b64encode(mac).decode())]
 
 
-class _HeaderForm:
+class HeaderForm:
     """A request with X-Signature."""
 
     where: Mapping[str, str] = {"key_id": KEY, "nonce": NONCE, "at": TIMESTAMP}
@@ -193,7 +177,7 @@ class _HeaderForm:
         self.at = int(at)
         self.nonce = checked_nonce(head.only(NONCE, "a text that is used once"), NONCE)
         digest = head.only(DIGEST, "the SHA-256 of the body, in hex; of nothing without one")
-        if not _HEX.fullmatch(digest):
+        if not HEX.fullmatch(digest):
             raise invalid(DIGEST, "must be a SHA-256 in hex: 64 characters of 0-9 a-f")
         version = V2 if head.query else V1
         if head.has(VERSION):
@@ -222,48 +206,3 @@ class _HeaderForm:
                 f"{', query' if self._version == V2 else ''}, joined by newlines, with the key's "
                 "signing key (docs/signing.md)",
             )
-
-
-class BodyDigest:
-    """Compares a body, as it comes, with the digests that its signed head announces.
-
-    Args:
-        head: of a signed request.
-
-    Raises:
-        WinnowError: SIGNATURE_INVALID if it announces none that can be read.
-    """
-
-    def __init__(self, head: Head) -> None:
-        self._announced: list[tuple[Any, bytes]] = []
-        self._where = DIGEST if head.has(SIGNATURE) else CONTENT_DIGEST
-        if head.has(SIGNATURE):
-            given = head.only(DIGEST, "the SHA-256 of the body, in hex")
-            if not _HEX.fullmatch(given):
-                raise invalid(DIGEST, "must be a SHA-256 in hex: 64 characters of 0-9 a-f")
-            self._announced.append((hashlib.sha256(), bytes.fromhex(given)))
-        elif head.has(CONTENT_DIGEST):
-            from runtime.message_signatures import digests
-
-            self._announced += [(_HASHES[name](), value) for name, value in digests(head, _HASHES)]
-
-    def add(self, chunk: bytes) -> None:
-        """Takes the body's next bytes.
-
-        Raises:
-            WinnowError: SIGNATURE_INVALID if nothing was announced.
-        """
-        if chunk and not self._announced:
-            raise invalid(self._where, "a body needs its digest, and the signature must cover it")
-        for made, _ in self._announced:
-            made.update(chunk)
-
-    def end(self) -> None:
-        """Returns if the body was the one that was announced.
-
-        Raises:
-            WinnowError: SIGNATURE_INVALID.
-        """
-        for made, announced in self._announced:
-            if not hmac.compare_digest(made.digest(), announced):
-                raise invalid(self._where, "is not the digest of the body that came")

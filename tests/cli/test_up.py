@@ -14,8 +14,9 @@ from typer.testing import CliRunner, Result
 
 from cli import certificates
 from cli.main import app
+from cli.own import UpSettings
 from cli.serve import ServeError, bind
-from cli.up import House, UpError, UpSettings, _metrics_addresses, believing, migrate
+from cli.up import House, UpError, _metrics_addresses, believing, migrate
 from runtime.tls import Files
 
 KEY = base64.b64encode(b"k" * 32).decode()

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from cli import up
+from cli.own import UpSettings
 from runtime import crash
 from tests.e2e.house import eventually
 from tests.faults import modes
@@ -104,7 +105,7 @@ def test_two_orchestrators_share_the_work(disturbed: Stage, second: str) -> None
 async def test_what_winnow_up_starts_again_has_no_crash_point(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    house = up.House(tmp_path, "127.0.0.1:0", up.UpSettings())
+    house = up.House(tmp_path, "127.0.0.1:0", UpSettings())
     house._environment = {crash.VARIABLE: "run.ended", "PATH": "/bin"}
     armed: list[bool] = []
 
