@@ -179,7 +179,7 @@ async def test_its_ports_refuse_who_has_no_business_there(apart: Apart) -> None:
                 with pytest.raises(grpc.aio.AioRpcError) as caught:
                     await getattr(stub(channel), method)(request, timeout=10)
                 assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
-        async with dial(address) as channel:
+        async with dial(f"127.0.0.1:{apart.ports[name]}") as channel:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await getattr(stub(channel), method)(request, timeout=10)
             assert certificate_refused(caught.value)

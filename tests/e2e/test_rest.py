@@ -120,6 +120,7 @@ def test_events_say_who_asked_and_what_came_of_it(house: House) -> None:
     )
     assert answer.headers["x-request-id"] == "job-4711"
     body = answer.json()
+    assert house.events(body["report_id"]) == DECIDED
     entries = house.get(f"/reports/{body['report_id']}/events")["events"]
     for entry in entries:
         assert entry["event"]["request_id"] == "job-4711"

@@ -315,7 +315,7 @@ async def test_a_report_that_was_given_up_is_done_after_all(rig: Rig, database: 
     """Its moderator was broken for longer than anybody tries, and is mended."""
     queue = Queue(tables.jobs, "w")
     unused: Any = None
-    reopen = Runner(database, queue, unused, unused, unused, unused).reopen
+    reopen = Runner(database, queue, unused, unused, unused, unused, unused).reopen
     servicer = QueueService(database, queue, reopen, lambda _job: None)
     rig.moderator.break_after = [3, *[0] * (MAX_FAILURES - 1)]
     with pytest.raises(grpc.aio.AioRpcError) as caught:
