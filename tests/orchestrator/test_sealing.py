@@ -213,9 +213,12 @@ async def test_a_rotation_that_gave_up_stands_in_no_others_way(
     new = os.urandom(32)
     place.keys(new, SEALING_KEY)
     answer = await place.rotated()
-    assert {key.key_id: key.reports for key in answer.keys if key.reports} == {
-        key_id(new): len(sent)
-    }
+    counts = {key.key_id: key.reports for key in answer.keys if key.reports}
+    assert list(counts) == [key_id(new)]
+    assert counts[key_id(new)] >= len(sent)
+    # The tests that follow have the same database, and not this key.
+    place.keys(SEALING_KEY, new)
+    await place.rotated()
 
 
 async def test_keys_are_rotated_under_a_stream_of_reports(place: Place, asker: Asker) -> None:
@@ -270,8 +273,8 @@ async def test_keys_are_rotated_under_a_stream_of_reports(place: Place, asker: A
         assert (await replay(asker, sent[number])).same == 1
         assert await raw(place.house, asker, sent[number])
     house_wide = Asker(place.house, "default")
-    [first, *_] = await events(house_wide, "", "SEALING_ROTATED")
-    assert first.event.payload["to"] == key_id(new)
+    rotated = await events(house_wide, "", "SEALING_ROTATED")
+    [first, *_] = [one for one in rotated if one.event.payload["to"] == key_id(new)]
     assert list(first.event.payload["from"]) == [key_id(SEALING_KEY)]
     assert first.event.payload["count"] >= 6
 
@@ -462,13 +465,14 @@ async def test_what_is_old_is_shredded_and_deleted(
         place.sql(f"UPDATE orchestrator.{table} SET {of} = %s WHERE {of} = %s", ancient, old)
     place.sql(f"{backdated} = %s", "9 days", ancient)
     async with opened_house(own_url, raw_ttl="1d", report_ttl="1w"):
-        place.sql(
-            "INSERT INTO orchestrator.jobs (job_id, kind, key, tenant_id, request_id, payload,"
-            " state, max_failures) VALUES (gen_random_uuid(), 'retention.sweep', 'now', 'default',"
-            " '', '{}', 1, 50)"
-        )
 
         async def left() -> dict[str, int]:
+            # Again and again: the other house, which keeps all for ever, may have taken it.
+            place.sql(
+                "INSERT INTO orchestrator.jobs (job_id, kind, key, tenant_id, request_id, payload,"
+                " state, max_failures) VALUES (gen_random_uuid(), 'retention.sweep', 'now',"
+                " 'default', '', '{}', 1, 50) ON CONFLICT DO NOTHING"
+            )
             return _rows(place, ancient)
 
         await until(left, lambda rows: not rows)
