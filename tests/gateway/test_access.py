@@ -222,6 +222,8 @@ async def test_further_names_can_be_set(stack: Stack, guarded: Guarded) -> None:
         ({"Sec-Fetch-Site": "same-site"}, 403),
         ({"Origin": "https://evil.example"}, 403),
         ({"Origin": "null"}, 403),
+        # No URL at all.
+        ({"Origin": "http://[::1"}, 403),
     ],
 )
 async def test_no_other_origins_page_changes_anything(
