@@ -29,7 +29,16 @@ from moderator.rules import RulePack, log_odds
 from moderator.weighing import Weighed
 
 # The texts in the order of their columns, and how many bytes each has.
-TEXTS = {"value": 64, "classes": 64, "before": 48, "after": 16, "name": 24, "rule": 32, "ending": 8}
+TEXTS = {
+    "value": 64,
+    "classes": 64,
+    "before": 48,
+    "after": 16,
+    "name": 24,
+    "rule": 32,
+    "ending": 8,
+    "folder": 32,
+}
 # N-grams of these lengths; the table has one place for each hash.
 ORDERS = (3,)
 TABLE_BITS = 17
@@ -47,6 +56,7 @@ _MIX = np.uint32(0x9E3779B1)
 _EDGE = "\x01"
 TOOLS = ("gitleaks", "betterleaks", "kingfisher", "credsweeper", "detect-secrets", "trufflehog")
 _WHERES = ("value", "name", "path", "line", "rule", "shape", "check", "combination", "code")
+_KINDS = ("placeholder", "reference", "encrypted", "public", "digest", "code", "text", "weak")
 _IMPACTS = ("account", "service", "limited", "public")
 _RULES = 4096
 _PATHS = 4096
@@ -54,6 +64,7 @@ _ROWS = 4096
 
 _FACTS = (
     *(f"sum.{where}" for where in _WHERES),
+    *(f"kind.{kind}" for kind in _KINDS),
     *(f"impact.{impact}" for impact in _IMPACTS),
     "heuristics",
     "provider",
@@ -62,12 +73,13 @@ _REPORT = (
     *(f"tool.{tool}" for tool in TOOLS),
     *("tools", "correlated", "has.rule"),
     *("has.value", "has.name", "has.line"),
-    *("size", "start", "quoted", "decoded", "depth"),
+    *("size", "start", "gap", "length", "quoted", "decoded", "depth"),
 )
 
 _SHAPE = (
     *("lower", "upper", "digits", "signs", "wide"),
     *("changes", "distinct", "entropy", "vowels", "hex", "near", "steps", "repeats"),
+    "readable",
 )
 
 Floats = NDArray[np.float32]
@@ -118,6 +130,7 @@ def _of(characters: bytes) -> NDArray[np.bool_]:
     return table
 
 
+_BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _CLASS = _class_codes()
 _LETTER = _letters()
 _NEAR = _neighbours()
@@ -125,6 +138,11 @@ _NEAR = _neighbours()
 _COUNTED = np.column_stack(
     (np.eye(6)[_CLASS][:, 1:], _of(b"aeiouyAEIOUY"), _of(b"0123456789abcdefABCDEF"))
 ).astype(np.float32)
+# Of each byte the six bits that it stands for in base 64, 64 for none (RFC 4648, both alphabets).
+_SIX_BITS = np.full(256, 64, np.uint32)
+for _alphabet in (_BASE64, _BASE64.replace(b"+/", b"-_")):
+    _SIX_BITS[list(_alphabet)] = np.arange(64)
+_PRINTABLE = _of(bytes((9, 10, 13, *range(32, 127))))
 _N_LOG_N = np.array([0.0, *(n * np.log2(n) for n in range(1, _VALUE + 1))], np.float32)
 # Letters and digits become their class, signs stay.
 _CLASS_TEXT = np.array(
@@ -193,6 +211,7 @@ class Extractor:
             if clue.provider is None:
                 put(clue.id, 1.0)
             put(f"sum.{clue.where}", clue.weight)
+            put(f"kind.{clue.kind}", clue.weight)
         put(f"impact.{weighed.impact}", 1.0)
         put("heuristics", log_odds(min(max(weighed.confidence, 1e-4), 1 - 1e-4)))
         if weighed.provider is not None:
@@ -232,6 +251,13 @@ def _ending(path: str) -> str:
     return name.rpartition(".")[2] if "." in name else ""
 
 
+@lru_cache(_PATHS)
+def _folder(path: str) -> str:
+    """The end of the path, without the file's ending."""
+    stem = path[: len(path) - len(_ending(path))].lower()
+    return _fit((_EDGE + stem + _EDGE)[-TEXTS["folder"] :], "folder")
+
+
 def _texts(reading: Reading, known: _Known) -> str:
     """The texts of one finding, but for the classes', which numpy fills in."""
     value, line, start = reading.value, reading.line, reading.start
@@ -246,6 +272,7 @@ def _texts(reading: Reading, known: _Known) -> str:
         + (_EDGE + after[:15].lower())[:16].ljust(16, "\0")
         + (reading.name.lower() + _EDGE)[-24:].ljust(24, "\0")
         + known.text
+        + _folder(reading.path)
     )
 
 
@@ -258,10 +285,18 @@ def _report(reading: Reading) -> tuple[float, ...]:
         start >= 0,
         min(len(value), 512),
         min(start, 200),
+        _gap(reading),
+        min(len(line), 300),
         line[start - 1] in "\"'`" if start > 0 else -1.0,
         reading.decoder not in ("", "PLAIN"),
         reading.path.count("/"),
     )
+
+
+def _gap(reading: Reading) -> float:
+    """How many characters stand between the name and the value, -1 where it is not before it."""
+    at = reading.line.rfind(reading.name, 0, max(reading.start, 0)) if reading.name else -1
+    return min(reading.start - at - len(reading.name), 64) if at >= 0 else -1.0
 
 
 def _shapes(values: Bytes) -> Floats:
@@ -284,7 +319,19 @@ def _shapes(values: Bytes) -> Floats:
     sums.append(_sum(_NEAR[(left.astype(np.int32) << 8) + right]))
     sums.append(_sum((np.abs(step) == 1) & pair))
     sums.append(_sum((step == 0) & pair))
-    return (np.stack(sums, axis=1) / sizes[:, None]).astype(np.float32)
+    shares = np.stack(sums, axis=1) / sizes[:, None]
+    return np.column_stack((shares, _readable(values))).astype(np.float32)
+
+
+def _readable(values: Bytes) -> Floats:
+    """Of what values hold in base 64 the share that is printable ASCII."""
+    rows = len(values)
+    four = _SIX_BITS[values[:, : _VALUE // 4 * 4 - 4]].reshape(rows, -1, 4)
+    whole = (four < 64).all(axis=2)
+    bits = (four << np.array([18, 12, 6, 0], np.uint32)).sum(axis=2, dtype=np.uint32)
+    three = (_PRINTABLE[bits >> 16 & 255], _PRINTABLE[bits >> 8 & 255], _PRINTABLE[bits & 255])
+    printable = sum(_sum(one & whole) for one in three)
+    return printable / np.maximum(3 * _sum(whole), 1)
 
 
 def _sum(table: NDArray[Any]) -> Floats:

@@ -6,6 +6,7 @@ Lives as long as a batch; never cached, because it holds text of the sealed part
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 
 import msgspec
 
@@ -19,6 +20,9 @@ _MAX_PATH = 512
 _QUOTES = " \t\r\n\"'`"
 # `define('NAME', 'value')`, of which some scanners show what follows the bracket.
 _FIRST_ARGUMENT = re.compile(r"(?:^|\()\s*[\"']?([\w.-]{1,128})[\"']\s*,$")
+# What a Kubernetes Secret holds is in base 64; some scanners report its key along with it.
+_OF_SECRETS = "kubernetes-secret"
+_ENTRY = re.compile(r"(?:([\w.-]{1,128}):[ \t]*)?[\"']?([0-9A-Za-z+/]{4,}={0,2})")
 
 
 class Reading(msgspec.Struct, frozen=True, eq=False, gc=False):
@@ -51,6 +55,9 @@ def read(finding: Finding, evidence: PlainEvidence | None) -> Reading:
         if finding.value_state == VALUE_STATE_PRESENT:
             value = (evidence.value or match)[:_MAX_VALUE].strip(_QUOTES)
             line, start = _line_of(value, context, match)
+            if _OF_SECRETS in finding.rule_id and (entry := _ENTRY.fullmatch(value)):
+                name = name or entry[1] or ""
+                value, line = _decoded(value, entry[2], line, start)
             if not name and start > 0:
                 name = _name_before(line, start)
         else:
@@ -72,6 +79,16 @@ def _line_of(value: str, context: str, match: str) -> tuple[str, int]:
                 first = at - _MAX_LINE // 2
             return text[first : last if last >= 0 else len(text)][:_MAX_LINE], at - first
     return (match or context)[:_MAX_LINE], -1
+
+
+def _decoded(value: str, encoded: str, line: str, start: int) -> tuple[str, str]:
+    """The value as it was before base 64, and the line with it in its place; as they are
+    if it is no text."""
+    try:
+        text = b64decode(encoded, validate=True).decode().strip()
+    except ValueError:
+        return value, line
+    return text, line[:start] + text + line[start + len(value) :] if start >= 0 else line
 
 
 def _name_before(line: str, start: int) -> str:

@@ -77,6 +77,10 @@ PROFILES: Mapping[str, Profile] = {
 _ENCODED_KEY = "value.base64_private_key"
 # What is known of these outright weighs no less than what was learned of their text.
 _KNOWN = frozenset({"check.strong_password", "both.weak_in_production"})
+# And of these, no more than a doubt is left: walks over the keyboard, what is encrypted,
+# tokens without a signature.
+_KNOWN_NOT = frozenset({"value.keyboard_walk", "name.encrypted", "check.jwt_unsigned"})
+_DOUBT = 0.3
 # A whole private key is never unlikely; whose it is, its form does not say.
 _WHOLE_KEY = "provider.pem.private_key"
 _KEY_MISSING = frozenset({"check.pem_header", "check.pem_elided", "check.pem_encrypted"})
@@ -87,6 +91,7 @@ _DEVELOPMENT_KEY = "value.django_insecure"
 _MARKS = (
     _SETTLED
     | _KNOWN
+    | _KNOWN_NOT
     | _KEY_MISSING
     | {"validity.live", "triage.true_positive", "check.failed"}
     | {_ENCODED_KEY, _WHOLE_KEY, _DEVELOPMENT_KEY}
@@ -173,10 +178,13 @@ def weigh(pack: RulePack, seen: Sequence[Clue], profile: Profile) -> Weighed:
 
 def bounded(weighed: Weighed, confidence: float) -> float:
     """A learned probability, not below that of the clues where they know better: not in
-    tests, examples and the like, where the same form means nothing."""
+    tests, examples and the like, where the same form means nothing. Nor above a doubt where
+    they know that it is none."""
     marks, known = weighed.marks, round(weighed.confidence, 4)
     if _ENCODED_KEY in marks:
         return max(confidence, known)
+    if marks & _KNOWN_NOT:
+        return min(confidence, _DOUBT)
     if not marks or weighed.kinds & SIDE_PLACES:
         return confidence
     if marks & _KNOWN:

@@ -106,7 +106,7 @@ class Heuristics:
     """
 
     name = "heuristics"
-    version = 3
+    version = 4
     source = VERDICT_SOURCE_HEURISTIC
 
     def __init__(self, rules: RulePack, profile: Profile) -> None:

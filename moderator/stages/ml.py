@@ -37,6 +37,7 @@ _SAYS = {
     "name": "the wording of its name",
     "rule": "the scanner's rule",
     "ending": "the kind of file",
+    "folder": "the file's name and folder",
 }
 # No model is surer than this, in log-odds.
 _MOST = 6.0
@@ -71,7 +72,7 @@ class Learned:
     """
 
     name = "ml"
-    version = 2
+    version = 3
     source = VERDICT_SOURCE_ML
 
     def __init__(self, first: Heuristics, profile: Profile) -> None:

@@ -32,7 +32,6 @@ STEP = 2.0**-10
 _WORD = re.compile(r"[a-z]{3,20}")
 _TREES = {
     "num_leaves": 15,
-    "min_child_samples": 40,
     "subsample": 0.8,
     "subsample_freq": 1,
     "colsample_bytree": 0.3,
@@ -88,6 +87,7 @@ def learn(
     *,
     trees: int,
     rate: float,
+    fewest: int,
 ) -> tuple[Learned, Array]:
     """Learns from all rows.
 
@@ -99,6 +99,7 @@ def learn(
             real finding or against it, 0 elsewhere.
         trees: how many.
         rate: how much each adds.
+        fewest: how many rows a leaf has at least.
 
     Returns:
         What was learned, and each row's margin from models that left its group out.
@@ -120,6 +121,7 @@ def learn(
             monotone_constraints=constraints,
             n_estimators=trees,
             learning_rate=rate,
+            min_child_samples=fewest,
             random_state=seed,
         )
         return forest.fit(seen[chosen], rows.labels[chosen], sample_weight=rows.weights[chosen])

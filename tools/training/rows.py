@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cli.evaluation.records import Record, by_form, reporters, subject
-from moderator.features import Extractor, Features, columns
+from moderator.features import SUMS, Extractor, Features, columns, gram_columns
 from moderator.rules import pack
 from moderator.stage import Subject
 from moderator.stages import heuristics
@@ -23,8 +23,10 @@ _NOT_REPORTED = 0.2
 _ALONE, _POORER = 0.7, 0.3
 # Where labels follow use: what was found counts more than what was planted, and
 # what is labelled by form joins in where that makes no difference.
-_FOUND, _PLANTED, _PLANTED_REAL = 3.0, 0.4, 0.3
+_NATURAL, _FOUND, _PLANTED, _PLANTED_REAL = 16.0, 3.0, 0.25, 0.2
 _FORM_REAL, _FORM_NOT = 2.0, 0.5
+
+_COLUMNS_OF_FOLDER = np.flatnonzero(gram_columns() == SUMS.index("folder"))
 
 
 class Rows(msgspec.Struct, frozen=True):
@@ -103,6 +105,8 @@ def _worth(record: Record) -> float:
     """How much a record counts where labels follow use, by where it comes from."""
     if by_form(record):
         return _FORM_REAL if record["label"] else _FORM_NOT
+    if record["origin"] == "natural":
+        return _NATURAL
     if record["origin"] == "negative":
         return _FOUND
     return _PLANTED_REAL if record["label"] else _PLANTED
@@ -139,6 +143,9 @@ def rows(records: Sequence[Record], *, form: bool, real: float, seed: int) -> Ro
         public = np.array([bool(record.get("identifier_category")) for record in chosen])[of]
         weights[forms & labels & (aside | public)] = 0.0
     weights *= np.where(labels, real / weights[labels].sum(), (1 - real) / weights[~labels].sum())
+    # There the paths' parts are hashed, and would name the set.
+    hashed = np.array([by_form(record) for record in chosen])[of]
+    features.grams[np.ix_(hashed, _COLUMNS_OF_FOLDER)] = -1
     made = Rows(
         features,
         labels,
