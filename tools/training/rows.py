@@ -25,6 +25,9 @@ _ALONE, _POORER = 0.7, 0.3
 # what is labelled by form joins in where that makes no difference.
 _NATURAL, _FOUND, _PLANTED, _PLANTED_REAL = 16.0, 3.0, 0.25, 0.2
 _FORM_REAL, _FORM_NOT = 2.0, 0.5
+# Where they follow form, what else was found joins in if it is real, or has no such form.
+_BY_USE = {"natural": 1.0, "negative": 0.5}
+_FORMLESS = frozenset({"placeholder", "text", "reference", "code", "word_password"})
 
 _COLUMNS_OF_FOLDER = np.flatnonzero(gram_columns() == SUMS.index("folder"))
 
@@ -81,7 +84,7 @@ def _versions(records: Sequence[Record], form: bool, seed: int) -> Iterator[_Ver
     a single scanner has it, and with fields missing."""
     draw = random.Random(seed)
     for number, record in enumerate(records):
-        weight = 1.0 if form else _worth(record)
+        weight = _worth(record, form)
         weight *= _DUPLICATE if record.get("dup") else 1.0
         weight *= 1.0 if record.get("emitted", True) else _NOT_REPORTED
         seen_by = reporters(record)
@@ -101,8 +104,17 @@ def _versions(records: Sequence[Record], form: bool, seed: int) -> Iterator[_Ver
             yield _Version(number, _poorer(record, one, draw), weight * _POORER, whole=False)
 
 
-def _worth(record: Record) -> float:
-    """How much a record counts where labels follow use, by where it comes from."""
+def _has_form(record: Record) -> bool:
+    """Whether its label holds by form too."""
+    return by_form(record) or (
+        record["origin"] in _BY_USE and (record["label"] or record["kind"] in _FORMLESS)
+    )
+
+
+def _worth(record: Record, form: bool) -> float:
+    """How much a record counts, by where it comes from."""
+    if form:
+        return 1.0 if by_form(record) else _BY_USE[record["origin"]]
     if by_form(record):
         return _FORM_REAL if record["label"] else _FORM_NOT
     if record["origin"] == "natural":
@@ -124,14 +136,15 @@ def rows(records: Sequence[Record], *, form: bool, real: float, seed: int) -> Ro
     """All versions of the records.
 
     Args:
-        records: labelled records; those labelled by form serve both policies.
+        records: labelled records, by form or by use; many serve both policies.
         form: whether labels follow form or use. For use, what is real by form
             joins in only outside of tests, documents and the like, and if it is
-            no identifier.
+            no identifier. For form, what was found joins in if it is real, or has
+            not the form of a credential.
         real: share of the weights that real findings get.
         seed: of the variations.
     """
-    chosen = [record for record in records if by_form(record)] if form else records
+    chosen = [record for record in records if not form or _has_form(record)]
     known = list(_versions(chosen, form, seed))
     features, families, clues = extract([version.subject for version in known])
     of = np.array([version.record for version in known])
@@ -143,8 +156,8 @@ def rows(records: Sequence[Record], *, form: bool, real: float, seed: int) -> Ro
         public = np.array([bool(record.get("identifier_category")) for record in chosen])[of]
         weights[forms & labels & (aside | public)] = 0.0
     weights *= np.where(labels, real / weights[labels].sum(), (1 - real) / weights[~labels].sum())
-    # There the paths' parts are hashed, and would name the set.
-    hashed = np.array([by_form(record) for record in chosen])[of]
+    # In CredData the paths' parts are hashed, and would name the set.
+    hashed = np.array([form or by_form(record) for record in chosen])[of]
     features.grams[np.ix_(hashed, _COLUMNS_OF_FOLDER)] = -1
     made = Rows(
         features,
