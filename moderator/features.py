@@ -142,7 +142,8 @@ _COUNTED = np.column_stack(
 _SIX_BITS = np.full(256, 64, np.uint32)
 for _alphabet in (_BASE64, _BASE64.replace(b"+/", b"-_")):
     _SIX_BITS[list(_alphabet)] = np.arange(64)
-_PRINTABLE = _of(bytes((9, 10, 13, *range(32, 127))))
+_SIX_BITS[ord("=")] = 0
+_PRINTABLE = _of(bytes((0, 9, 10, 13, *range(32, 127))))
 _N_LOG_N = np.array([0.0, *(n * np.log2(n) for n in range(1, _VALUE + 1))], np.float32)
 # Letters and digits become their class, signs stay.
 _CLASS_TEXT = np.array(
