@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from moderator.rules import Clue
-from moderator.weighing import SIDE_PLACES, Weighed
+from moderator.rules import Clue, Title
+from moderator.weighing import MISMADE, SIDE_PLACES, Weighed
 from winnow.finding.v1.verdict_pb2 import RISK_LOW, RISK_MEDIUM, Risk
 
 MAX_REASON = 512
@@ -44,12 +44,14 @@ def _place(clues: Sequence[Clue]) -> Clue | None:
     return max(places, key=lambda clue: (clue.kind in SIDE_PLACES, abs(clue.weight)))
 
 
-def _subject(clues: Sequence[Clue], provider: Clue | None) -> str:
+def _subject(clues: Sequence[Clue], provider: Clue | None, title: Title | None) -> str:
     if provider is not None and provider.provider is not None:
-        title = provider.provider.title
+        known = provider.provider.title
         # A brand keeps its own spelling: npm, age.
-        brand = title.partition(" ")[0] in _LOWER_CASE_BRANDS
-        return title if brand else title[0].upper() + title[1:]
+        brand = known.partition(" ")[0] in _LOWER_CASE_BRANDS
+        return known if brand else known[0].upper() + known[1:]
+    if title is not None:
+        return f"Possible {title.title}"
     kinds = {clue.kind for clue in clues}
     for kind in _GENERIC_SUBJECTS:
         if kind in kinds:
@@ -65,12 +67,12 @@ def reason(weighed: Weighed, risk: Risk.ValueType, doubtful: bool) -> str:
         risk: what they come to.
         doubtful: whether the confidence is below one half.
     """
-    clues, provider, impact = weighed.clues, weighed.provider, weighed.impact
+    clues, provider, impact = weighed.clues, weighed.provider, weighed.opens
     ordered = [clue for clue in clues if clue.provider is None and clue.kind != "base"]
-    for_it = [clue.says for clue in ordered if clue.weight > 0 and clue.where != "path"]
+    for_it = _for_it(ordered)
     against = [clue for clue in ordered if clue.weight < 0]
     place = _place(clues)
-    subject = _subject(clues, provider)
+    subject = _subject(clues, provider, weighed.title)
     where = f" in {_article(place.kind)}" if place is not None else ""
     if provider is not None and impact == "public" and risk == RISK_LOW:
         return f"{subject}{where}: public by design, it opens nothing by itself."
@@ -89,12 +91,21 @@ def reason(weighed: Weighed, risk: Risk.ValueType, doubtful: bool) -> str:
         text += f" Against it: {counter[0]}."
     if risk == RISK_LOW:
         text += " Nothing needs to be done beyond cleaning up."
-    elif risk == RISK_MEDIUM and place is not None and place.kind in SIDE_PLACES:
+    elif risk == RISK_MEDIUM and (
+        MISMADE in weighed.marks or (place is not None and place.kind in SIDE_PLACES)
+    ):
         text += " " + _REMEDIES["limited"]
     else:
         own = provider.provider.remedy if provider is not None and provider.provider else ""
         text += " " + (own or _REMEDIES[impact])
     return text[:MAX_REASON]
+
+
+def _for_it(clues: Sequence[Clue]) -> list[str]:
+    """What speaks for it, but for places; of names the strongest."""
+    said = [clue for clue in clues if clue.weight > 0 and clue.where != "path"]
+    names = [clue for clue in said if clue.where == "name"]
+    return [clue.says for clue in said if clue not in names[1:]]
 
 
 def _unlikely(subject: str, where: str, for_it: Sequence[str], against: Sequence[Clue]) -> str:

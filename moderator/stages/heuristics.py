@@ -12,6 +12,7 @@ import hashlib
 import time
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import islice
 
 import msgspec
 
@@ -106,7 +107,7 @@ class Heuristics:
     """
 
     name = "heuristics"
-    version = 3
+    version = 4
     source = VERDICT_SOURCE_HEURISTIC
 
     def __init__(self, rules: RulePack, profile: Profile) -> None:
@@ -209,10 +210,17 @@ class Heuristics:
         hits = set(field.matcher.hits(rule.encode())) | set(field.matcher.hits(name.encode()))
         base = self._signals["base"]
         shaped = (known for pattern, known in self._pack.shaped if pattern.search(rule))
+        named = (
+            clue
+            for pattern, clue in self._pack.titles
+            if pattern.search(rule) or pattern.search(name)
+        )
+        titled = tuple(islice(named, 1))
         if hits:
-            return (base, *(field.clues[index] for index in sorted(hits))), next(shaped, "")
+            seen = (field.clues[index] for index in sorted(hits))
+            return (base, *seen, *titled), next(shaped, "")
         specific = (self._signals["rule.specific"],) if rule else ()
-        return (base, *specific), next(shaped, "")
+        return (base, *specific, *titled), next(shaped, "")
 
     def _look_at_value(self, clues: list[Clue], value: str, seen: list[Clue], shaped: str) -> None:
         data = value.encode()

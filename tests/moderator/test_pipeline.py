@@ -65,7 +65,7 @@ def test_every_finding_gets_its_verdict(sealer: Sealer) -> None:
     assert [verdict.ordinal for verdict in verdicts.verdicts] == [0, 1, 2, 3]
     assert verdicts.inputs["rules"].startswith("sha256:")
     real, *_ = verdicts.verdicts
-    assert real.decided_by == "heuristics/3"
+    assert real.decided_by == "heuristics/4"
     assert real.source == VERDICT_SOURCE_HEURISTIC
     assert real.risk == RISK_HIGH
     assert verdicts.verdicts[1].risk == RISK_LOW
@@ -93,7 +93,7 @@ def test_later_stages_are_asked_about_doubt_only(sealer: Sealer) -> None:
     assert doubtful.decided_by == "fixed/3"
     assert doubtful.source == VERDICT_SOURCE_ML
     assert [seen.stage for seen in doubtful.evidence][:2] == ["fixed", "heuristics"]
-    assert clear.decided_by == "heuristics/3"
+    assert clear.decided_by == "heuristics/4"
     assert set(verdicts.inputs) == {"rules", "model", "profile"}
 
 
