@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, SecretStr
 
-from runtime.config import GuardedSettings, SealingSettings, Span
+from runtime.config import GuardedSettings, LimitSettings, SealingSettings, Span
 
 if TYPE_CHECKING:
     import grpc
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from runtime.server import Service
 
 
-class OrchestratorSettings(GuardedSettings, SealingSettings):
+class OrchestratorSettings(GuardedSettings, LimitSettings, SealingSettings):
     """Settings of `winnow serve orchestrator`."""
 
     orchestrator_listen: str = Field(
@@ -88,11 +88,13 @@ def build(settings: OrchestratorSettings) -> Service:
     from runtime import transport as transports
     from runtime.access import Access
     from runtime.breaker import Breaker, GuardedChannel
+    from runtime.buckets import PostgresStore
     from runtime.channels import dial
     from runtime.consumers import Consumer
     from runtime.database import Database
     from runtime.jobs import Queue
     from runtime.keyring import Keyring
+    from runtime.limits import Limits, Places, Rate
     from runtime.schedules import Scheduler
     from runtime.server import Service
     from runtime.signatures import Signatures
@@ -206,6 +208,9 @@ def build(settings: OrchestratorSettings) -> Service:
     )
     # Whose a key is decides which tenant's a call is.
     access = Access(doorkeeping, required=required, keyring=keyring)
+    # The gateway's, which has no way to the database; ours too, if they are to be shared.
+    buckets = PostgresStore(doorkeeping)
+    limits = Limits(Rate.of(settings, lambda: buckets), Places.of(settings))
     signatures = Signatures(doorkeeping, access, timedelta(seconds=settings.signature_tolerance))
     seals = SealService(background, queue, keyring, worker.ring)
     credentials = CredentialService(database)
@@ -217,7 +222,7 @@ def build(settings: OrchestratorSettings) -> Service:
         if job.kind == RUN:
             watches.ring(uuid.UUID(job.key))
 
-    keys = AccessService(database, outbox, access, signatures, keyring)
+    keys = AccessService(database, outbox, access, signatures, keyring, buckets)
     queues = QueueService(database, queue, runner.reopen, retried)
 
     def register(server: grpc.aio.Server) -> None:
@@ -233,6 +238,7 @@ def build(settings: OrchestratorSettings) -> Service:
 
     async def close() -> None:
         await worker.stop()
+        await limits.close()
         await leases.close()
         await transport.close()
         for channel in channels.values():
@@ -256,5 +262,6 @@ def build(settings: OrchestratorSettings) -> Service:
         background=(outbox.run, worker.run, consume, scheduler.run),
         close=close,
         access=access,
+        limits=limits,
         facts=facts.of(leases, (RUN, SETTLE, *(one.kind for one in housekeeping.SCHEDULES))),
     )
