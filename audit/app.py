@@ -47,12 +47,14 @@ def build(settings: AuditSettings) -> Service:
     log = Database(url, 2, role="winnow_ledger")
     key = Ed25519PrivateKey.from_private_bytes(settings.audit_signing_key.get_secret_value())
     ledger = Ledger(log, key, settings.audit_checkpoint_dir)
-    limits = Limits(Rate.of(settings, lambda: PostgresStore(log)), Places.of(settings))
+    rates = Database(url, 2, role="winnow_ledger", name="rates")
+    limits = Limits(Rate.of(settings, lambda: PostgresStore(rates)), Places.of(settings))
     servicer = AuditService(database, log, ledger, key.public_key())
 
     async def close() -> None:
         await ledger.close()
         await limits.close()
+        await rates.close()
         await log.close()
         await database.close()
 

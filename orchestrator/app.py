@@ -130,6 +130,8 @@ def build(settings: OrchestratorSettings) -> Service:
     leases = Database(database_url, 2, role="winnow_background", name="leases")
     # Nor must whoever calls.
     doorkeeping = Database(database_url, 2, role="winnow_background", name="keys")
+    # Nor they for buckets; the pool is empty unless buckets are there.
+    rates = Database(database_url, 2, role="winnow_background", name="rates")
     keyring = Keyring.of(settings)
     tls = Tls.of(settings)
     channels = {
@@ -208,8 +210,8 @@ def build(settings: OrchestratorSettings) -> Service:
     )
     # Whose a key is decides which tenant's a call is.
     access = Access(doorkeeping, required=required, keyring=keyring)
-    # The gateway's, which has no way to the database; ours too, if they are to be shared.
-    buckets = PostgresStore(doorkeeping)
+    # For gateways too, which have no way to the database.
+    buckets = PostgresStore(rates)
     limits = Limits(Rate.of(settings, lambda: buckets), Places.of(settings))
     signatures = Signatures(doorkeeping, access, timedelta(seconds=settings.signature_tolerance))
     seals = SealService(background, queue, keyring, worker.ring)
@@ -245,6 +247,7 @@ def build(settings: OrchestratorSettings) -> Service:
             await channel.close()
         await background.close()
         await doorkeeping.close()
+        await rates.close()
         await database.close()
 
     return Service(

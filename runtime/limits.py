@@ -34,7 +34,10 @@ LONGEST_SECONDS = 1e9
 _MIB = 1 << 20
 # Beyond these the bucket that was used least lately is forgotten: it is full by then.
 _BUCKETS = 100_000
-_STORE_SECONDS = 0.5
+# How long a shared store may take, longer than a burst holds it up; and for how long one
+# that took longer is not asked.
+_STORE_SECONDS = 2.0
+_AWAY_SECONDS = 5.0
 _WAITING_IN_A_LINE = 256
 _AGAIN_SECONDS = 1.0
 
@@ -195,7 +198,7 @@ class Shared:
             except (WinnowError, TimeoutError) as error:
                 reason = error.reason if isinstance(error, WinnowError) else "DEADLINE_EXCEEDED"
                 _log.warning("rate.alone", status="error", store=self.name, reason=reason)
-                self._away_until = time.monotonic() + _AGAIN_SECONDS
+                self._away_until = time.monotonic() + _AWAY_SECONDS
         self._alone.inc()
         return await self._own.take(bucket, span, most, owed=owed)
 

@@ -144,7 +144,7 @@ _ROUTE = "method and route of the API, `GET /reports/{report_id}`"
 _SCANNER = "`scanner_type` of docs/formats.md, or `unknown`"
 _KIND = "kind of job, `report.run`"
 _PEER = "service that is called"
-_POOL = "`main`, of requests; `background`; `leases`: of heartbeats; `keys`: of who calls"
+_POOL = "`main`, of requests; `background`; `leases`: of heartbeats; `keys`: of who calls; `rates`: of buckets"
 
 # fmt: off
 BUILD_INFO = _gauge("winnow_build_info", "Always 1.", SERVICES, version="of Winnow", python="of Python")
