@@ -9,8 +9,17 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from sqlalchemy import Column, Connection, DateTime, LargeBinary, Table, delete, func, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import (
+    Column,
+    Connection,
+    DateTime,
+    LargeBinary,
+    Table,
+    delete,
+    func,
+    select,
+    text,
+)
 
 from runtime.access import metadata
 from runtime.database import Database
@@ -45,36 +54,41 @@ class PostgresStore:
         Raises:
             WinnowError: DATABASE_UNAVAILABLE, OVERLOADED.
         """
-        return await self._database.run(_take, digest(bucket), span, most, owed)
+        return await self._database.run(
+            _take, digest(bucket), _interval(span), _interval(most), owed
+        )
 
     async def close(self) -> None:
         """Nothing to close: the database is its maker's."""
 
 
+# One statement, which holds the row until it is committed. Not now(): the row may have
+# changed since the transaction began.
+_TAKE = text(
+    """
+    INSERT INTO access.buckets AS bucket (name_sha256, full_at)
+    VALUES (:name_sha256, clock_timestamp() + :span)
+    ON CONFLICT (name_sha256) DO UPDATE
+    SET full_at = greatest(bucket.full_at, clock_timestamp()) + :span
+    WHERE :owed
+        OR greatest(bucket.full_at, clock_timestamp()) + :span <= clock_timestamp() + :most
+    RETURNING extract(epoch FROM full_at - clock_timestamp())
+    """
+)
+_LEFT = text(
+    "SELECT extract(epoch FROM full_at - clock_timestamp()) FROM access.buckets"
+    " WHERE name_sha256 = :name_sha256"
+)
+
+
 def _take(
-    connection: Connection, name_sha256: bytes, span: float, most: float, owed: bool
+    connection: Connection, name_sha256: bytes, span: timedelta, most: timedelta, owed: bool
 ) -> tuple[bool, float]:
-    """Takes in one statement, which holds the row until it is committed."""
-    # Not now(): the row may have changed since the transaction began.
-    clock = func.clock_timestamp()
-    seconds = func.extract("epoch", buckets.c.full_at - clock)
-    more = timedelta(seconds=min(span, LONGEST_SECONDS))
-    full_at = func.greatest(buckets.c.full_at, clock) + more
-    there = full_at <= clock + timedelta(seconds=min(most, LONGEST_SECONDS))
-    taken = (
-        insert(buckets)
-        .values(name_sha256=name_sha256, full_at=clock + more)
-        .on_conflict_do_update(
-            index_elements=["name_sha256"],
-            set_={"full_at": full_at},
-            where=None if owed else there,
-        )
-        .returning(seconds)
-    )
-    if (full := connection.execute(taken).scalar()) is not None:
+    asked = {"name_sha256": name_sha256, "span": span, "most": most, "owed": owed}
+    if (full := connection.execute(_TAKE, asked).scalar()) is not None:
         return True, max(float(full), 0.0)
-    asked = select(seconds).where(buckets.c.name_sha256 == name_sha256)
-    return False, max(float(connection.execute(asked).scalar_one()), 0.0)
+    full = connection.execute(_LEFT, {"name_sha256": name_sha256}).scalar_one()
+    return False, max(float(full), 0.0)
 
 
 def count(connection: Connection) -> int:
@@ -86,3 +100,7 @@ def count(connection: Connection) -> int:
 def sweep(connection: Connection) -> int:
     """Removes buckets that are full again, as all are that there are not; how many."""
     return connection.execute(delete(buckets).where(buckets.c.full_at < func.now())).rowcount
+
+
+def _interval(seconds: float) -> timedelta:
+    return timedelta(seconds=min(seconds, LONGEST_SECONDS))

@@ -79,7 +79,7 @@ class Store(Protocol):
             Whether it was taken, and in how many seconds the bucket is full now.
 
         Raises:
-            WinnowError: the store does not answer.
+            WinnowError: the store does not answer, which may pass; UNAUTHENTICATED.
         """
         ...
 
@@ -98,7 +98,7 @@ class MemoryStore:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._full_at: OrderedDict[str, float] = OrderedDict()
-        self._held = metrics.RATE_BUCKETS.labels(self.name)
+        metrics.RATE_BUCKETS.labels(self.name).set_function(lambda: len(self._full_at))
 
     async def take(
         self, bucket: str, span: float, most: float, *, owed: bool
@@ -111,7 +111,6 @@ class MemoryStore:
         self._full_at[bucket] = full_at
         if len(self._full_at) > _BUCKETS:
             self._full_at.popitem(last=False)
-        self._held.set(len(self._full_at))
         return ok, full_at - now
 
     async def close(self) -> None:
@@ -195,12 +194,19 @@ class Shared:
             try:
                 async with asyncio.timeout(_STORE_SECONDS):
                     return await self._store.take(bucket, span, most, owed=owed)
-            except (WinnowError, TimeoutError) as error:
-                reason = error.reason if isinstance(error, WinnowError) else "DEADLINE_EXCEEDED"
-                _log.warning("rate.alone", status="error", store=self.name, reason=reason)
-                self._away_until = time.monotonic() + _AWAY_SECONDS
+            except TimeoutError:
+                self._leave("DEADLINE_EXCEEDED")
+            except WinnowError as error:
+                if not error.retryable:
+                    raise  # it is there, and lets nobody in with this key
+                if error.reason != "OVERLOADED":
+                    self._leave(error.reason)
         self._alone.inc()
         return await self._own.take(bucket, span, most, owed=owed)
+
+    def _leave(self, reason: str) -> None:
+        _log.warning("rate.alone", status="error", store=self.name, reason=reason)
+        self._away_until = time.monotonic() + _AWAY_SECONDS
 
     async def close(self) -> None:
         await self._store.close()

@@ -98,6 +98,8 @@ async def test_gateways_share_the_buckets_of_keys(front: Front) -> None:
     async def ask(client: httpx.AsyncClient, headers: dict[str, str]) -> int:
         return (await client.get("/whoami", headers=headers)).status_code
 
+    # So many at once would be refused with a key that was never seen.
+    assert [await ask(client, bearer) for client in (one, other)] == [200, 200]
     # Signed or shown, here or there, it is one bucket.
     told = Counter(
         await asyncio.gather(
@@ -105,7 +107,7 @@ async def test_gateways_share_the_buckets_of_keys(front: Front) -> None:
             *(ask(one, signed(key, "GET", "/whoami")) for _ in range(10)),
         )
     )
-    assert told == {200: 40, 429: 50}
+    assert told == {200: 38, 429: 52}
     refused = await other.get("/whoami", headers=bearer)
     assert refused.json()["reason"] == "RATE_LIMITED"
     assert 90 < int(refused.headers["retry-after"]) <= 100
@@ -158,8 +160,11 @@ async def test_without_the_orchestrator_each_gateway_has_its_own(front: Front) -
 class Away:
     name = "valkey"
 
+    def __init__(self, reason: str = "UPSTREAM_UNAVAILABLE") -> None:
+        self._reason = reason
+
     async def take(self, *_: Any, **__: Any) -> tuple[bool, float]:
-        raise WinnowError("UPSTREAM_UNAVAILABLE", "away")
+        raise WinnowError(self._reason, "away")
 
     async def close(self) -> None:
         """Nothing."""
@@ -179,6 +184,15 @@ async def test_what_is_taken_is_counted_by_store() -> None:
         assert seen()[name, "refused"] - before[name, "refused"] == 1
     assert alone("valkey") == fallen + 3
     assert samples(metrics.RATE_BUCKETS)["memory",] == 1
+
+
+async def test_a_key_that_has_ended_is_no_store_that_is_away() -> None:
+    before = alone("valkey")
+    store = Shared(Away("UNAUTHENTICATED"))
+    for _ in range(2):
+        with pytest.raises(WinnowError, match="away"):
+            await store.take("a", 1, 1, owed=False)
+    assert alone("valkey") == before
 
 
 # Past the gateway.
