@@ -27,6 +27,7 @@ from runtime.tls import Tls, check, is_socket
 
 if TYPE_CHECKING:
     from runtime.access import Access
+    from runtime.limits import Limits
 
 _log = get_logger()
 
@@ -53,6 +54,7 @@ class Service:
         background: coroutines that run as long as the server does.
         close: awaited after the drain: channels, pools.
         access: admits calls; None where no keys are checked.
+        limits: of callers with keys; None for none.
         facts: what is asked when somebody reads the service's metrics.
     """
 
@@ -66,6 +68,7 @@ class Service:
         background: tuple[Callable[[], Awaitable[None]], ...] = (),
         close: Callable[[], Awaitable[None]] | None = None,
         access: Access | None = None,
+        limits: Limits | None = None,
         facts: Facts | None = None,
     ) -> None:
         self.address = address
@@ -80,7 +83,7 @@ class Service:
         self._tasks: list[asyncio.Task[None]] = []
         self._server: grpc.aio.Server | None = None
         self._interceptor = ServiceInterceptor(
-            CALLS_AT_ONCE, self._tls.peers if self._tls else None, access
+            CALLS_AT_ONCE, self._tls.peers if self._tls else None, access, limits
         )
         self._health: Any = None
 

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from gateway.backends import connect
-from runtime import channels
+from runtime import channels, metrics
 from runtime.access import RULES
 from runtime.breaker import Breaker, GuardedChannel
 from runtime.channels import READS, dial
@@ -20,6 +20,7 @@ from runtime.errors import WinnowError
 from runtime.server import Service
 from tests.front.conftest import Front
 from tests.harness import serving
+from tests.runtime.test_metrics import samples
 from winnow.audit.v1 import audit_service_pb2 as pb
 from winnow.audit.v1 import audit_service_pb2_grpc as rpc
 from winnow.event.v1.envelope_pb2 import Envelope
@@ -68,6 +69,30 @@ def test_it_opens_probes_and_closes() -> None:
     assert not refused(breaker)
     breaker.answered()
     assert not any(refused(breaker) for _ in range(10))
+
+
+def test_its_state_is_shown() -> None:
+    clock = Clock()
+    breaker = Breaker("shown service", clock)
+    before = samples(metrics.BREAKER_OPENED, "_total")["shown",]
+
+    def state() -> list[str]:
+        shown = samples(metrics.BREAKER_STATE)
+        return [one for one in metrics.BREAKER_STATES if shown["shown", one]]
+
+    assert state() == ["closed"]
+    for _ in range(5):
+        breaker.failed()
+    assert state() == ["open"]
+    clock.now += 0.6
+    assert state() == ["half_open"]
+    breaker.check()
+    assert state() == ["half_open"]
+    breaker.failed()
+    assert state() == ["open"]
+    assert samples(metrics.BREAKER_OPENED, "_total")["shown",] == before + 2
+    breaker.answered()
+    assert state() == ["closed"]
 
 
 class Peer(rpc.AuditServiceServicer):

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import admission
-from gateway.limits import MemoryBuckets, Places, ValkeyBuckets
 from runtime.errors import WinnowError
+from runtime.limits import Buckets, MemoryStore, Places, Shared, ValkeyStore
 from tests.front.conftest import REPORT, Front, signed
 from tests.runtime.transport.servers import valkey_server
 
@@ -27,7 +27,7 @@ class Clock:
 
 async def test_a_bucket_gives_what_it_holds_and_what_comes_back() -> None:
     clock = Clock()
-    buckets = MemoryBuckets(10, 2, clock)
+    buckets = Buckets(MemoryStore(clock), 10, 2)
     taken = [await buckets.take("a", 1) for _ in range(11)]
     assert [one.ok for one in taken] == [True] * 10 + [False]
     assert [one.left for one in taken] == [*range(9, -1, -1), 0]
@@ -42,7 +42,7 @@ async def test_a_bucket_gives_what_it_holds_and_what_comes_back() -> None:
 
 async def test_what_is_owed_is_taken_in_any_case() -> None:
     clock = Clock()
-    buckets = MemoryBuckets(10, 1, clock)
+    buckets = Buckets(MemoryStore(clock), 10, 1)
     assert (await buckets.take("a", 30, owed=True)).ok
     clock.now += 19
     assert not (await buckets.take("a", 1)).ok
@@ -61,7 +61,7 @@ def test_no_more_is_given_than_the_bucket_and_its_refill(
     async def given_out() -> tuple[float, float]:
         clock = Clock()
         start = clock.now
-        buckets = MemoryBuckets(capacity, refill, clock)
+        buckets = Buckets(MemoryStore(clock), capacity, refill)
         total = 0
         for pause, cost in asked:
             clock.now += pause
@@ -79,7 +79,7 @@ def valkey() -> Iterator[str]:
 
 
 async def test_several_gateways_share_buckets(valkey: str) -> None:
-    one, other = (ValkeyBuckets(valkey, 10, 0.01) for _ in range(2))
+    one, other = (Buckets(ValkeyStore(valkey), 10, 0.01) for _ in range(2))
     name = uuid.uuid4().hex
     taken = [await buckets.take(name, 1) for _ in range(6) for buckets in (one, other)]
     assert [one.ok for one in taken] == [True] * 10 + [False] * 2
@@ -90,7 +90,7 @@ async def test_several_gateways_share_buckets(valkey: str) -> None:
 
 
 async def test_without_the_store_each_gateway_has_its_own() -> None:
-    buckets = ValkeyBuckets("valkey://127.0.0.1:1", 2, 0.01)
+    buckets = Buckets(Shared(ValkeyStore("valkey://127.0.0.1:1")), 2, 0.01)
     assert [(await buckets.take("a", 1)).ok for _ in range(3)] == [True, True, False]
     await buckets.close()
 

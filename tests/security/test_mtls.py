@@ -31,9 +31,11 @@ from gateway.app import GatewaySettings
 from gateway.app import build as build_gateway
 from ingestor.app import IngestorSettings
 from ingestor.app import build as build_ingestor
+from runtime import context
 from runtime.channels import dial
 from runtime.config import ConfigError, Settings
 from runtime.errors import WinnowError, certificate_refused, from_rpc
+from runtime.limits import Buckets, Limits, MemoryStore, Rate
 from runtime.peers import ANYONE, CALLERS, Peers
 from runtime.server import Service, trouble
 from runtime.tls import Tls
@@ -101,12 +103,13 @@ class Handlers(audit_rpc.AuditServiceServicer):
         yield audit_pb.WatchEventsResponse()
 
 
-async def started(tls: Tls, handlers: Handlers | None = None) -> tuple[Service, str]:
+async def started(tls: Tls, handlers: Handlers | None = None, **more: Any) -> tuple[Service, str]:
     service = Service(
         "127.0.0.1:0",
         [AUDIT],
         lambda server: audit_rpc.add_AuditServiceServicer_to_server(handlers or Handlers(), server),
         tls=tls,
+        **more,
     )
     await service.start()
     return service, f"127.0.0.1:{service.port}"
@@ -236,6 +239,36 @@ async def test_the_gateway_reads_the_audit_log_and_writes_nothing(folder: Path) 
         )
         assert from_rpc(error, "audit").reason == "INVALID_ARGUMENT"  # let in, and then looked at
     await service.stop(0)
+
+
+class Lets:
+    """Takes everybody for the holder of one key."""
+
+    async def admit(self, *_: object) -> None:
+        context.caller.set(context.Caller("akey", "a test's", context.LOCAL.roles))
+
+    async def until_refused(self) -> None:
+        await asyncio.Event().wait()
+
+
+async def test_the_gateway_is_known_by_its_certificate_and_not_by_its_word(folder: Path) -> None:
+    """What it hands on it has counted; nobody else escapes his rate by saying so."""
+    tls = papers.tls(folder / "audit", "winnow.audit.v1.AuditService=spiffe://winnow/tool/ci")
+    rate = Rate(Buckets(MemoryStore(), 1, 0.01), 0)
+    access: Any = Lets()
+    service, address = await started(tls, access=access, limits=Limits(rate, None))
+    told: dict[str, list[grpc.StatusCode]] = {}
+    for name in ("gateway", "tool/ci"):
+        async with dial(address, papers.tls(folder / name)) as channel:
+            stub = audit_rpc.AuditServiceStub(channel)
+            for _ in range(2):
+                call = stub.ListEvents(
+                    audit_pb.ListEventsRequest(), metadata=(context.THROUGH_GATEWAY,)
+                )
+                told.setdefault(name, []).append(await call.code())
+    await service.stop(0)
+    ok, spent = grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert told == {"gateway": [ok, ok], "tool/ci": [ok, spent]}
 
 
 async def test_health_and_reflection_are_for_every_certificate_of_the_ca(
@@ -481,7 +514,7 @@ def test_the_whole_table(service: ServiceDescriptor) -> None:
         }
         if package in ("ingest", "moderate") or method == "AppendEvents":
             assert allowed == {"orchestrator"}, path
-        elif method == "VerifySignature":
+        elif method in ("VerifySignature", "TakeTokens"):
             assert allowed == {"gateway"}, path
         elif package == "audit":
             assert allowed == {"orchestrator", "gateway"}, path
