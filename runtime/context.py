@@ -20,6 +20,8 @@ from winnow.access.v1.api_key_pb2 import Role
 
 REQUEST_ID_KEY = "x-request-id"
 TENANT_KEY = "x-winnow-tenant"
+# Initial metadata of an answer to SubmitReport that is still to come: the report is durable.
+REPORT_KEY = "x-winnow-report"
 
 DEFAULT_TENANT = "default"
 
