@@ -6,6 +6,8 @@ object a line:
 - replays: copies of one signed request: one is served, the others refused;
 - fairness: p95 of one key's POSTs, alone and beside a burst of another key of another tenant at
   twenty times its share;
+- turns: from an asynchronous POST of one tenant to the report's end, alone and while a burst
+  of another tenant waits in the queue, all of it;
 - overload: twice as many callers as it has places for; what becomes of each request, and
   the memory of each process before and after.
 """
@@ -154,6 +156,46 @@ async def burst(
     return told
 
 
+async def unhurried(
+    client: httpx.AsyncClient, key: api_keys.Shown, report: bytes, number: int
+) -> list[float]:
+    """One asynchronous POST after another; seconds from each to its report's end."""
+    took = []
+    bearer = {"Authorization": f"Bearer {key.text}"}
+    for _ in range(number):
+        started = time.perf_counter()
+        answer = await client.post(
+            "/reports", content=report, headers={**bearer, "Prefer": "respond-async"}
+        )
+        if answer.status_code != 202:
+            raise SystemExit(f"the quiet tenant was answered {answer.status_code}")
+        async with client.stream("GET", answer.json()["events_url"], headers=bearer) as events:
+            async for line in events.aiter_lines():
+                if line == "event: report.done":
+                    break
+        took.append(time.perf_counter() - started)
+        await asyncio.sleep(0.1)
+    return took
+
+
+async def queued(
+    client: httpx.AsyncClient, key: api_keys.Shown, report: bytes, number: int
+) -> None:
+    """So many reports in the queue, or as many as are left of them when the last has come."""
+    left = number
+    headers = {"Authorization": f"Bearer {key.text}", "Prefer": "respond-async"}
+
+    async def send() -> None:
+        nonlocal left
+        while left > 0:
+            left -= 1
+            answer = await client.post("/reports", content=report, headers=headers)
+            if answer.status_code != 202:
+                raise SystemExit(f"the burst was answered {answer.status_code}")
+
+    await asyncio.gather(*(send() for _ in range(16)))
+
+
 async def crowd(
     client: httpx.AsyncClient, keys: list[api_keys.Shown], report: bytes, callers: int, number: int
 ) -> Counter[str]:
@@ -218,6 +260,28 @@ async def _measure(options: argparse.Namespace) -> None:
                 limit=1.5,
                 burst=dict(told),
             )
+    with guarded(WINNOW_RATE_CAPACITY="0") as (_, url, data):
+        one, other = make_key(data, "one"), make_key(data, "other")
+        async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits) as client:
+            await unhurried(client, one, report, 20)
+            alone = await unhurried(client, one, report, options.turns)
+            await queued(client, other, report, options.burst)
+            before = await _kept(client, [other])
+            beside = await unhurried(client, one, report, options.turns)
+            after = await _kept(client, [other])
+            if after.total() == after["done"]:
+                raise SystemExit("the burst was over too early: make it larger (--burst)")
+            _show(
+                "turns",
+                median_alone_ms=round(1000 * statistics.median(alone), 1),
+                median_beside_ms=round(1000 * statistics.median(beside), 1),
+                p95_alone_ms=round(1000 * _p95(alone), 1),
+                p95_beside_ms=round(1000 * _p95(beside), 1),
+                ratio=round(statistics.median(beside) / statistics.median(alone), 2),
+                limit=1.5,
+                waiting_before=before.total() - before["done"],
+                waiting_after=after.total() - after["done"],
+            )
     with guarded(WINNOW_RATE_CAPACITY="0", WINNOW_CONCURRENCY_PATIENCE="1") as (house, url, data):
         keys = [make_key(data, f"t{number}") for number in range(4)]
         async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits) as client:
@@ -251,6 +315,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.front", description=__doc__)
     parser.add_argument("--replays", type=int, default=10_000)
     parser.add_argument("--requests", type=int, default=100)
+    parser.add_argument("--turns", type=int, default=40)
+    parser.add_argument("--burst", type=int, default=2_000)
     parser.add_argument("--rounds", type=int, default=10)
     asyncio.run(_measure(parser.parse_args()))
 

@@ -35,6 +35,9 @@ class OrchestratorSettings(GuardedSettings, LimitSettings, SealingSettings):
     max_queue_depth: int = Field(
         10_000, ge=1, description="reports that wait or run above which no other is taken"
     )
+    tenant_queue_share: float = Field(
+        0.5, gt=0, le=1, description="part of max_queue_depth that one tenant's reports may be"
+    )
     orchestrator_max_memory_bytes: int = Field(
         2 << 30,
         ge=0,
@@ -160,6 +163,7 @@ def build(settings: OrchestratorSettings) -> Service:
         background,
         queue.waiting_of(RUN),
         settings.max_queue_depth,
+        settings.tenant_queue_share,
         settings.orchestrator_max_memory_bytes,
     )
     gate = AuditGate(audit if settings.audit_required else None)

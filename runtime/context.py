@@ -23,6 +23,8 @@ TENANT_KEY = "x-winnow-tenant"
 # What the gateway says of its calls, which it has counted; believed where callers show no
 # certificate.
 THROUGH_GATEWAY = ("x-winnow-through", "gateway")
+# Initial metadata of an answer to SubmitReport that is still to come: the report is durable.
+REPORT_KEY = "x-winnow-report"
 
 DEFAULT_TENANT = "default"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
@@ -218,22 +219,50 @@ async def test_a_report_of_too_many_records_is_refused(front: Front) -> None:
     assert answer.headers["x-backpressure-reason"] == "records"
 
 
-async def test_a_full_queue_takes_no_report(front: Front) -> None:
-    client = await front.gateway(orchestrator_address=await front.orchestrator(max_queue_depth=2))
-    key = await front.key()
+@asynccontextmanager
+async def waiting(front: Front, number: int, tenant: str) -> AsyncIterator[None]:
+    """So many runs of a tenant wait."""
     put = text(
         "INSERT INTO orchestrator.jobs (job_id, kind, key, tenant_id, request_id, payload, state,"
         " max_failures, due_at) SELECT gen_random_uuid(), 'report.run', gen_random_uuid()::text,"
-        " 'full', '', '{}', 1, 1, now() + interval '1 hour' FROM generate_series(1, 2)"
-    )
+        " :tenant, 'filling', '{}', 1, 1, now() + interval '1 hour'"
+        " FROM generate_series(1, :number)"
+    ).bindparams(number=number, tenant=tenant)
     await front.database.run(lambda c: c.execute(put) and None)
     try:
-        bearer = {"Authorization": f"Bearer {key.text}"}
+        yield
+    finally:
+        drop = text("DELETE FROM orchestrator.jobs WHERE request_id = 'filling'")
+        await front.database.run(lambda c: c.execute(drop) and None)
+
+
+async def test_a_full_queue_takes_no_report(front: Front) -> None:
+    client = await front.gateway(orchestrator_address=await front.orchestrator(max_queue_depth=2))
+    key = await front.key()
+    bearer = {"Authorization": f"Bearer {key.text}"}
+    async with waiting(front, 2, "full"):
         answer = await client.post("/reports", content=b"[]", headers=bearer)
         assert answer.status_code == 503
         assert answer.headers["x-backpressure-reason"] == "queue_depth"
         assert answer.headers["retry-after"] == "5"
         assert (await client.get("/reports", headers=bearer)).json()["reports"] == []
-    finally:
-        drop = text("DELETE FROM orchestrator.jobs WHERE tenant_id = 'full'")
-        await front.database.run(lambda c: c.execute(drop) and None)
+
+
+async def test_a_tenant_that_has_its_share_of_the_queue_keeps_nobody_out(front: Front) -> None:
+    from tests.fixtures.load import load_report
+
+    address = await front.orchestrator(max_queue_depth=10, tenant_queue_share=0.3)
+    client = await front.gateway(orchestrator_address=address)
+    key, other = await front.key(tenant="crowding"), await front.key(tenant="alone")
+    async with waiting(front, 3, "crowding"):
+        report = load_report("gitleaks.git.json")
+        refused, taken = [
+            await client.post(
+                "/reports", content=report, headers={"Authorization": f"Bearer {one.text}"}
+            )
+            for one in (key, other)
+        ]
+    assert refused.status_code == 503
+    assert refused.headers["x-backpressure-reason"] == "tenant_queue_depth"
+    assert refused.headers["retry-after"] == "5"
+    assert taken.status_code == 201, taken.text
