@@ -34,7 +34,8 @@ from cli.usage import (
 )
 
 if TYPE_CHECKING:
-    from cli.client import Client, Declaration, Terms
+    from cli.client import Client
+    from cli.wire import Declaration, Terms
 
 Json = dict[str, Any]
 
@@ -122,9 +123,10 @@ def submit(
     --wait, or the key may not read how it ended. With --fail-on, records that could not be read are an error too: nobody knows
     what they held.
     """
-    from cli.client import Declaration, Terms, connect
+    from cli.client import connect
     from cli.errors import ClientError
     from cli.terminal import console
+    from cli.wire import Declaration, Terms
 
     with reporting_errors():
         declared = Declaration(scanner, repository, ref, commit, _labels(label or []))

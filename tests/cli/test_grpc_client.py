@@ -11,8 +11,10 @@ import grpc_testing
 import pytest
 from google.rpc import status_pb2
 
-from cli.client import Declaration, GrpcClient, Terms
+from cli.client import Client
 from cli.errors import ClientError
+from cli.wire import Declaration, Terms
+from cli.wire_grpc import GrpcWire
 from runtime.errors import WinnowError, to_status
 from winnow.audit.v1 import audit_service_pb2
 from winnow.report.v1 import report_pb2, report_service_pb2
@@ -26,7 +28,7 @@ class Server:
 
     def __init__(self) -> None:
         self.channel = grpc_testing.channel([REPORTS, AUDIT], grpc_testing.strict_real_time())
-        self.client = GrpcClient(self.channel, "grpc://x")
+        self.client = Client(GrpcWire(self.channel, "grpc://x"))
         self._pool = ThreadPoolExecutor(1)
 
     def calling(self, function: Any, *arguments: Any, **named: Any) -> Future[Any]:
