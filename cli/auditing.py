@@ -276,10 +276,10 @@ def _verified(url: str, key: Ed25519PublicKey, published: Published) -> Finding:
 
 
 def _say(found: Finding) -> None:
-    from cli.terminal import escape
+    from cli.terminal import counted, escape
 
     if found.fault is None:
-        print(f"{found.size} events, all as they were signed; root {found.root.hex()}")
+        print(f"{counted(found.size, 'event')}, all as they were signed; root {found.root.hex()}")
         print(f"published: a checkpoint of the first {found.published}")
         return
     print(f"ALTERED: {escape(_named(found.fault))}")

@@ -28,6 +28,7 @@ from cli.usage import (
     ListFormat,
     Risk,
     Server,
+    at_most,
     complain,
     opened,
     reporting_errors,
@@ -125,7 +126,7 @@ def submit(
     """
     from cli.client import connect
     from cli.errors import ClientError
-    from cli.terminal import console
+    from cli.terminal import console, counted
     from cli.wire import Declaration, Terms
 
     with reporting_errors():
@@ -158,7 +159,9 @@ def submit(
             raise typer.Exit(FOUND)
         unread = sum(one.content.get("records", {}).get("rejected", 0) for one in answers)
         if unread and not allow_rejected:
-            complain(f"{unread} records could not be read (--allow-rejected accepts that)")
+            complain(
+                f"{counted(unread, 'record')} could not be read (--allow-rejected accepts that)"
+            )
             raise typer.Exit(ERROR)
     if not at_once and any("findings" not in answer.content for answer in answers):
         raise typer.Exit(UNENDED)
@@ -204,7 +207,7 @@ def _show_finding(finding_id: str, server: str, output: Format) -> None:
 def reports(
     server: Server = DEFAULT_SERVER,
     output: Annotated[ListFormat, typer.Option("--format")] = ListFormat.TABLE,
-    limit: Annotated[int, typer.Option(min=1, help="Reports at most.")] = 50,
+    limit: Annotated[int, at_most("Reports")] = 50,
 ) -> None:
     """List reports, newest first."""
     from cli import render
@@ -265,7 +268,7 @@ def credentials(
     ] = 0,
     server: Server = DEFAULT_SERVER,
     output: Annotated[ListFormat, typer.Option("--format")] = ListFormat.TABLE,
-    limit: Annotated[int, typer.Option(min=1, help="Rows at most.")] = 50,
+    limit: Annotated[int, at_most("Rows")] = 50,
 ) -> None:
     """List credentials over all reports, or every place where one was seen."""
     from cli import render

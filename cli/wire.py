@@ -127,5 +127,5 @@ def unreachable(server: str) -> ClientError:
 def about(reason: Any, report_id: Any) -> str:
     """The report that an error names, unless it says that there is none; where a key goes."""
     if reason == "UNAUTHENTICATED":
-        return "; here: WINNOW_API_KEY, or `winnow --key-file FILE …`"
+        return "; here: WINNOW_API_KEY, or --key-file FILE"
     return f"; report {report_id}" if report_id and reason != "REPORT_NOT_FOUND" else ""

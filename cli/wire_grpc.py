@@ -28,7 +28,7 @@ from gateway.translate import to_json
 from runtime.api_keys import HEADER
 from runtime.channels import OPTIONS
 from runtime.config import ConfigError, Settings, load
-from runtime.errors import WinnowError, certificate_refused, from_rpc
+from runtime.errors import MAPPINGS, WinnowError, certificate_refused, from_rpc
 from runtime.tls import Tls, check, is_socket
 from winnow.audit.v1.audit_service_pb2 import (
     GetCheckpointRequest,
@@ -223,6 +223,10 @@ class GrpcWire:
     def _failure(self, error: WinnowError) -> ClientError:
         if error.reason == "UPSTREAM_UNAVAILABLE" and "peer" not in error.metadata:
             return unreachable(self._server)
+        if "peer" in error.metadata:
+            # Here the caller is who called us.
+            title = MAPPINGS["PERMISSION_DENIED"].title
+            return ClientError(f"{title}: {error.message}", reason="PERMISSION_DENIED")
         return ClientError(
             f"{error.title}: {error.message} ({error.reason})"
             f"{about(error.reason, error.metadata.get('report_id'))}",

@@ -159,6 +159,15 @@ def test_report_reports_and_events(server: Server) -> None:
     assert trail.result(5)[0]["sequence"] == 3
 
 
+def test_a_caller_whose_certificate_is_refused_is_not_told_to_come_again(server: Server) -> None:
+    shown = server.calling(server.client.report, "r1")
+    error = WinnowError("PERMISSION_DENIED", "not for you", peer="spiffe://winnow/tool/ci")
+    server.unary("GetReport", None, error)
+    with pytest.raises(ClientError, match=r"^Not allowed: .*WINNOW_PEERS_ALLOWED") as caught:
+        shown.result(5)
+    assert (caught.value.may_pass, caught.value.reason) == (False, "PERMISSION_DENIED")
+
+
 def test_errors_keep_their_reason(server: Server) -> None:
     shown = server.calling(server.client.report, "r1")
     error = WinnowError("REPORT_NOT_FOUND", "no such report")
