@@ -135,6 +135,7 @@ def build(settings: GatewaySettings) -> FastAPI:
     app.state.settings = settings
     # Set when the server stops: what is streamed for as long as it lasts ends then.
     app.state.draining = asyncio.Event()
+    served = [*app.routes]
     for routes in (
         submit,
         reports,
@@ -149,7 +150,8 @@ def build(settings: GatewaySettings) -> FastAPI:
     ):
         app.include_router(routes.router)
         expect(routes.router.routes)
+        served += routes.router.routes
     app.add_middleware(Requests, tenant=settings.tenant, door=door, admission=admission)
-    problems.install(app)
+    problems.install(app, served)
     docs.install(app)
     return app

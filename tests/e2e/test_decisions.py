@@ -155,4 +155,4 @@ def test_a_file_with_a_member_called_report_is_a_report(house: House, tmp_path: 
     file.write_bytes(dump(report))
     done = winnow("submit", str(file), "--server", house.url)
     assert done.returncode == 0, done.stderr
-    assert "1 records read" in done.stdout
+    assert "1 record read" in done.stdout

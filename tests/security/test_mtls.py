@@ -45,8 +45,10 @@ from winnow.audit.v1 import audit_service_pb2 as audit_pb
 from winnow.audit.v1 import audit_service_pb2_grpc as audit_rpc
 from winnow.ingest.v1.ingest_service_pb2 import ListFormatsRequest
 from winnow.ingest.v1.ingest_service_pb2_grpc import IngestServiceStub
+from winnow.report.v1 import report_service_pb2
 
 GENERATED = Path(__file__).resolve().parents[2] / "gen"
+REPORTS = report_service_pb2.DESCRIPTOR.services_by_name["ReportService"]
 AUDIT = audit_pb.DESCRIPTOR.services_by_name["AuditService"]
 OUTSIDERS = ("gateway", "moderator", "audit", "ingestor", "tool/ci")
 
@@ -103,10 +105,12 @@ class Handlers(audit_rpc.AuditServiceServicer):
         yield audit_pb.WatchEventsResponse()
 
 
-async def started(tls: Tls, handlers: Handlers | None = None, **more: Any) -> tuple[Service, str]:
+async def started(
+    tls: Tls, handlers: Handlers | None = None, named: Any = AUDIT, **more: Any
+) -> tuple[Service, str]:
     service = Service(
         "127.0.0.1:0",
-        [AUDIT],
+        [named],
         lambda server: audit_rpc.add_AuditServiceServicer_to_server(handlers or Handlers(), server),
         tls=tls,
         **more,
@@ -199,6 +203,18 @@ async def test_a_server_whose_certificate_does_not_hold_is_not_spoken_to(
         "UPSTREAM_UNAVAILABLE",
         "the audit service cannot be reached: one of us does not accept the other's certificate",
     )
+
+
+@pytest.mark.parametrize("name", ["gateway", "moderator"])
+async def test_who_may_not_call_a_service_is_told_when_he_asks_for_its_health(
+    name: str, folder: Path
+) -> None:
+    service, address = await started(papers.tls(folder / "audit"))
+    async with dial(address, papers.tls(folder / name)) as channel:
+        assert await trouble(channel) == ""
+        told = await trouble(channel, service=AUDIT.full_name)
+    assert told == ("" if name == "gateway" else "this certificate's identity may not call it")
+    await service.stop(0)
 
 
 async def test_a_host_must_be_in_the_certificate(folder: Path) -> None:
@@ -425,29 +441,43 @@ async def test_a_socket_is_for_its_owner_only(folder: Path, tmp_path: Path) -> N
         os.umask(before)
 
 
-async def test_readiness_tells_a_certificate_from_silence(folder: Path, foreign: Path) -> None:
-    orchestrator, where = await started(papers.tls(folder / "orchestrator"))
-    audit, other = await started(papers.tls(foreign / "audit"))
-    app = build_gateway(
-        settings(
-            GatewaySettings,
-            orchestrator_address=where,
-            audit_address=other,
-            **papers.files(folder / "gateway"),
-        )
-    )
+async def readiness(gateway: Path, orchestrator: str, audit: str, between: Any) -> list[str]:
+    """What a gateway says it misses, before and after something."""
+    addresses = {"orchestrator_address": orchestrator, "audit_address": audit}
+    app = build_gateway(settings(GatewaySettings, **addresses, **papers.files(gateway)))
     transport = httpx.ASGITransport(app)
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url="http://x") as http,
     ):
         first = await http.get("/readyz")
-        await orchestrator.stop(0)
+        await between
         second = await http.get("/readyz")
-    await audit.stop(0)
     assert (first.status_code, second.status_code) == (503, 503)
-    assert first.json()["detail"] == "not serving: audit (certificate)"
-    assert second.json()["detail"] == "not serving: orchestrator (no answer), audit (certificate)"
+    return [answer.json()["detail"] for answer in (first, second)]
+
+
+async def test_readiness_tells_a_certificate_from_silence(folder: Path, foreign: Path) -> None:
+    orchestrator, where = await started(papers.tls(folder / "orchestrator"), named=REPORTS)
+    audit, other = await started(papers.tls(foreign / "audit"))
+    said = await readiness(folder / "gateway", where, other, orchestrator.stop(0))
+    await audit.stop(0)
+    assert said == [
+        "not serving: audit (certificate)",
+        "not serving: orchestrator (no answer), audit (certificate)",
+    ]
+
+
+async def test_readiness_tells_whom_the_services_let_nothing_do(folder: Path) -> None:
+    orchestrator, where = await started(papers.tls(folder / "orchestrator"), named=REPORTS)
+    audit, other = await started(papers.tls(folder / "audit"))
+    said = await readiness(folder / "moderator", where, other, audit.stop(0))
+    await orchestrator.stop(0)
+    why = "this certificate's identity may not call it"
+    assert said == [
+        f"not serving: orchestrator ({why}), audit ({why})",
+        f"not serving: orchestrator ({why}), audit (no answer)",
+    ]
 
 
 async def test_a_command_shows_its_certificate_too(
