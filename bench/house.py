@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -18,8 +19,10 @@ from urllib.parse import urlsplit
 
 from bench.measure import Figures, cpu_seconds, descendants, peak_rss
 from cli.loading.reports import generate
+from runtime import api_keys
 
 _WINNOW = Path(sys.executable).parent / "winnow"
+COMMAND = (sys.executable, "-m", "cli.main")
 _MIB = 1 << 20
 
 
@@ -31,7 +34,7 @@ class House:
         url: of its gateway.
     """
 
-    def __init__(self, process: subprocess.Popen[str], url: str) -> None:
+    def __init__(self, process: subprocess.Popen[Any], url: str) -> None:
         self._pid = process.pid
         self._address = urlsplit(url).netloc
 
@@ -71,14 +74,15 @@ class House:
                 found.setdefault("postgres", []).append(pid)
         return found
 
-    def database_url(self) -> str:
-        """Where its PostgreSQL is, from the environment that the services were given."""
+    def environment(self) -> dict[str, str]:
+        """What its services were given."""
         (pid,) = self.processes()["audit"]
-        for entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
-            name, _, value = entry.decode().partition("=")
-            if name == "WINNOW_DATABASE_URL":
-                return value
-        raise SystemExit("the audit service was given no database")
+        entries = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+        return dict(entry.split("=", 1) for entry in entries if entry)
+
+    def database_url(self) -> str:
+        """Where its PostgreSQL is."""
+        return self.environment()["WINNOW_DATABASE_URL"]
 
     def cpu(self) -> dict[str, float]:
         """CPU seconds used so far, by service."""
@@ -122,6 +126,57 @@ def running() -> Iterator[House]:
         process.wait(60)
         drain.wait(5)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def guarded(**settings: str) -> Iterator[tuple[House, str, Path]]:
+    """A house that needs keys, on a free port: the house, its URL, its data directory.
+
+    Args:
+        settings: environment variables of `winnow up`.
+    """
+    with tempfile.TemporaryDirectory(prefix="winnow-bench-") as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        with (folder / "log").open("w") as log:
+            process = subprocess.Popen(
+                [
+                    *(*COMMAND, "up", "--auth", "keys"),
+                    *("--listen", "127.0.0.1:0", "--data-dir", folder / "data"),
+                ],
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **settings},
+            )
+        try:
+            url = ""
+            while not url:
+                if process.poll() is not None:
+                    raise SystemExit("winnow did not start")
+                time.sleep(0.1)
+                for line in (folder / "log").read_text().splitlines():
+                    if line.startswith("winnow is ready: "):
+                        url = line.split()[3]
+            yield House(process, url), url, folder / "data"
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def make_key(data: Path, tenant: str) -> api_keys.Shown:
+    """A key of a tenant that may submit and read."""
+    made = subprocess.run(
+        [
+            *(*COMMAND, "keys", "create", "--direct", "--data-dir", data),
+            *("--tenant", tenant, "--name", tenant, "--role", "submit", "--role", "read"),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    key = api_keys.parse(made.stdout.strip())
+    assert key is not None
+    return key
 
 
 def submit(house: House, report_format: str, findings: int, seed: int, limit_us: float) -> Figures:
