@@ -21,7 +21,7 @@ from typing import Any
 
 import httpx
 
-from bench.house import guarded, make_key
+from bench.house import guarded
 from cli.loading.reports import generate
 from runtime import api_keys
 
@@ -86,9 +86,9 @@ async def _measure(options: argparse.Namespace) -> None:
         WINNOW_RATE_CAPACITY="10",
         WINNOW_RATE_REFILL_PER_SECOND=str(share),
         WINNOW_TENANT_CONCURRENCY="2",
-    ) as (_, url, data):
-        one, other = make_key(data, "one"), make_key(data, "other")
-        async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits) as client:
+    ) as house:
+        one, other = house.make_key("one"), house.make_key("other")
+        async with httpx.AsyncClient(base_url=house.url, timeout=120, limits=limits) as client:
             pause = 1 / share
             await quiet(client, one, report, 20, pause)
             alone = await quiet(client, one, report, options.requests, pause)

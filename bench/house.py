@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from bench.measure import Figures, cpu_seconds, descendants, peak_rss
+from bench.measure import Figures, cpu_seconds, descendants, peak_rss, resident
+from cli.keys import make_directly
 from cli.loading.reports import generate
 from runtime import api_keys
 
@@ -35,6 +36,7 @@ class House:
     """
 
     def __init__(self, process: subprocess.Popen[Any], url: str) -> None:
+        self.url = url
         self._pid = process.pid
         self._address = urlsplit(url).netloc
 
@@ -84,9 +86,24 @@ class House:
         """Where its PostgreSQL is."""
         return self.environment()["WINNOW_DATABASE_URL"]
 
+    def make_key(self, tenant: str) -> api_keys.Shown:
+        """A key of a tenant that may submit and read."""
+        made = make_directly(self.database_url(), tenant, tenant, ["submit", "read"])
+        key = api_keys.parse(made or "")
+        assert key is not None
+        return key
+
     def cpu(self) -> dict[str, float]:
         """CPU seconds used so far, by service."""
         return {name: sum(map(cpu_seconds, pids)) for name, pids in self.processes().items()}
+
+    def resident(self) -> dict[str, int]:
+        """Bytes that are resident now, by service; the database's processes share theirs."""
+        return {
+            name: sum(map(resident, pids))
+            for name, pids in self.processes().items()
+            if name != "postgres"
+        }
 
     def memory(self) -> dict[str, int]:
         """Peak resident set in MiB of each of our processes."""
@@ -129,8 +146,8 @@ def running() -> Iterator[House]:
 
 
 @contextmanager
-def guarded(**settings: str) -> Iterator[tuple[House, str, Path]]:
-    """A house that needs keys, on a free port: the house, its URL, its data directory.
+def guarded(**settings: str) -> Iterator[House]:
+    """A house that needs keys, on a free port.
 
     Args:
         settings: environment variables of `winnow up`.
@@ -157,26 +174,10 @@ def guarded(**settings: str) -> Iterator[tuple[House, str, Path]]:
                 for line in (folder / "log").read_text().splitlines():
                     if line.startswith("winnow is ready: "):
                         url = line.split()[3]
-            yield House(process, url), url, folder / "data"
+            yield House(process, url)
         finally:
             process.terminate()
             process.wait(60)
-
-
-def make_key(data: Path, tenant: str) -> api_keys.Shown:
-    """A key of a tenant that may submit and read."""
-    made = subprocess.run(
-        [
-            *(*COMMAND, "keys", "create", "--direct", "--data-dir", data),
-            *("--tenant", tenant, "--name", tenant, "--role", "submit", "--role", "read"),
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    key = api_keys.parse(made.stdout.strip())
-    assert key is not None
-    return key
 
 
 def submit(house: House, report_format: str, findings: int, seed: int, limit_us: float) -> Figures:

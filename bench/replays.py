@@ -27,10 +27,10 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from bench.house import COMMAND, House, guarded, make_key
+from bench.house import COMMAND, House, guarded
 from bench.measure import Figures
 from cli.serve import bind
-from runtime import api_keys, signing
+from runtime import signing
 
 _REPORT = b"[]"
 _PATH = "/reports"
@@ -114,7 +114,7 @@ async def _answer(reader: asyncio.StreamReader) -> tuple[int, str]:
     return int(head.split()[1]), answer.get("reason") or str(answer.get("status"))
 
 
-async def _kill(house: House, name: str, url: str) -> float:
+async def _kill(house: House, name: str) -> float:
     """Kills a service, which `winnow up` starts again; seconds until the house is ready."""
     killed = house.processes()[name][0]
     os.kill(killed, signal.SIGKILL)
@@ -123,21 +123,21 @@ async def _kill(house: House, name: str, url: str) -> float:
         while True:
             await asyncio.sleep(_PAUSE_SECONDS)
             try:
-                ready = (await client.get(f"{url}/readyz")).status_code == 200
+                ready = (await client.get(f"{house.url}/readyz")).status_code == 200
             except httpx.HTTPError:
                 continue
             if ready and killed not in house.processes().get(name, [killed]):
                 return time.monotonic() - started
 
 
-async def replay(house: House, urls: list[str], key: api_keys.Shown, number: int) -> Figures:
+async def replay(house: House, other: str, number: int) -> Figures:
     """Has a signed report served, then sends copies of it, through two restarts.
 
     Args:
-        urls: of both gateways, the house's own first.
-        key: of a tenant without reports.
+        other: URL of the second gateway.
         number: of copies.
     """
+    key, urls = house.make_key("replayed"), [house.url, other]
     shown = {"Authorization": f"Bearer {key.text}"}
     digest = hashlib.sha256(_REPORT).digest()
     async with httpx.AsyncClient(base_url=urls[0], timeout=60) as client:
@@ -151,7 +151,7 @@ async def replay(house: House, urls: list[str], key: api_keys.Shown, number: int
     undisturbed, cpu = time.monotonic() - started, house.cpu()
     restarts = {}
     for name in ("gateway", "orchestrator"):
-        restarts[name], _ = await asyncio.gather(_kill(house, name, urls[0]), copies.send(part))
+        restarts[name], _ = await asyncio.gather(_kill(house, name), copies.send(part))
     await copies.send(number - 3 * part)
     seconds = time.monotonic() - started
     async with httpx.AsyncClient(base_url=urls[1], timeout=60) as client:
@@ -183,9 +183,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.replays", description=__doc__)
     parser.add_argument("--replays", type=int, default=10_000)
     options = parser.parse_args()
-    with guarded() as (house, url, data), second_gateway(house) as other:
-        key = make_key(data, "replayed")
-        figures = asyncio.run(replay(house, [url, other], key, options.replays))
+    with guarded() as house, second_gateway(house) as other:
+        figures = asyncio.run(replay(house, other, options.replays))
     print(json.dumps({"stage": "replays", **figures}))
     sys.exit(0 if held(figures) else 1)
 

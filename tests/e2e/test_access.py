@@ -13,7 +13,6 @@ import pytest
 
 from bench import replays
 from bench.house import House as Measured
-from bench.house import make_key
 from cli.usage import ADMIN_KEY_FILE, SERVER_FILE
 from runtime import api_keys
 from tests.e2e.house import WINNOW, House, environment, eventually, folder
@@ -179,10 +178,8 @@ def test_the_operator_makes_what_no_key_can(guarded: Guarded) -> None:
 def test_a_replay_is_refused_at_two_gateways_and_through_restarts(guarded: Guarded) -> None:
     """As `python -m bench.replays`, with fewer copies."""
     house = Measured(guarded.house.process, guarded.house.url)
-    key = make_key(guarded.house.data_dir, "replayed")
-    guarded.shown.append(key.text)
     with replays.second_gateway(house) as other:
-        found = asyncio.run(replays.replay(house, [guarded.house.url, other], key, 60))
+        found = asyncio.run(replays.replay(house, other, 60))
     assert replays.held(found), found
     assert not replays.held({**found, "answers": {"REPLAYED": 59, "done": 1}})
 
