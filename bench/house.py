@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,9 +34,13 @@ class House:
     Args:
         process: of `winnow up`.
         url: of its gateway.
+        log: what it writes.
     """
 
-    def __init__(self, process: subprocess.Popen[Any], url: str) -> None:
+    def __init__(
+        self, process: subprocess.Popen[Any], url: str, log: Path = Path(os.devnull)
+    ) -> None:
+        self._log = log
         self.url = url
         self._pid = process.pid
         self._address = urlsplit(url).netloc
@@ -85,6 +90,15 @@ class House:
     def database_url(self) -> str:
         """Where its PostgreSQL is."""
         return self.environment()["WINNOW_DATABASE_URL"]
+
+    def errors(self) -> dict[str, int]:
+        """Lines of its log at the level of errors, by their action."""
+        found: Counter[str] = Counter()
+        with self._log.open() as lines:
+            for line in lines:
+                if '"level": "error"' in line:
+                    found[json.loads(line)["action"]] += 1
+        return dict(found)
 
     def make_key(self, tenant: str) -> api_keys.Shown:
         """A key of a tenant that may submit and read."""
@@ -174,7 +188,7 @@ def guarded(**settings: str) -> Iterator[House]:
                 for line in (folder / "log").read_text().splitlines():
                     if line.startswith("winnow is ready: "):
                         url = line.split()[3]
-            yield House(process, url)
+            yield House(process, url, folder / "log")
         finally:
             process.terminate()
             process.wait(60)

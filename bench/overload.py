@@ -10,7 +10,8 @@ of each process and the database's connections are looked at. One JSON object a 
   after the first minute and at the end.
 
 Exit code 1 unless each accepted report was finished, each refusal had its reason and a
-status that asks for less or says what is wrong, and no process grew by more than a tenth.
+status that asks for less or says what is wrong, nothing was logged as an error, and no
+process grew by more than a tenth.
 """
 
 from __future__ import annotations
@@ -287,6 +288,7 @@ async def overloaded(house: House, rate: float, seconds: float, warm_up: float) 
         "answers": dict(told.most_common()),
         "slow_uploads": dict(slow),
         "odd": odd,
+        "logged_errors": house.errors(),
         "memory": memory,
         "connections_most": max(watched.connections),
         "connections_first": watched.connections[min(len(watched.connections) - 1, int(warm_up))],
@@ -299,6 +301,7 @@ def held(figures: Figures) -> bool:
     return (
         0 < figures["accepted"] == figures["finished"]
         and not figures["odd"]
+        and not figures["logged_errors"]
         and not figures["doubled"]
         and set(figures["slow_uploads"]) <= {"408", "429", "503"}
         and all(one["growth"] <= _MOST_GROWTH for one in figures["memory"].values())

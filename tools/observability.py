@@ -113,6 +113,24 @@ def _database(service: str) -> list[Panel]:
     ]
 
 
+def _certificates(service: str) -> list[Panel]:
+    """What every process has that shows certificates, or looks at others'."""
+    ends, begins = (
+        f"max by (instance, certificate) (winnow_certificate_not_{which}_timestamp_seconds"
+        f'{{service="{service}"}})'
+        for which in ("after", "before")
+    )
+    legend = "{{certificate}} {{instance}}"
+    return [
+        _graph("Certificates: time left", "s", (f"{ends} - time()", legend)),
+        _graph(
+            "Certificates: share of their time left",
+            "percentunit",
+            (f"({ends} - time()) / ({ends} - {begins})", legend),
+        ),
+    ]
+
+
 PANELS: dict[str, list[Panel]] = {
     "gateway": [
         _graph(
@@ -131,6 +149,7 @@ PANELS: dict[str, list[Panel]] = {
             (_p95("winnow_http_request_duration_seconds", "route"), "{{route}}"),
         ),
         *_process("gateway", "winnow_http_requests_in_flight"),
+        *_certificates("gateway"),
     ],
     "orchestrator": [
         *_rpcs("orchestrator"),
@@ -159,6 +178,7 @@ PANELS: dict[str, list[Panel]] = {
         _graph("Facts are fresh", "short", ("winnow_facts_fresh", "{{instance}}")),
         *_database("orchestrator"),
         *_process("orchestrator", "winnow_rpcs_in_flight"),
+        *_certificates("orchestrator"),
     ],
     "ingestor": [
         *_rpcs("ingestor"),
@@ -170,6 +190,7 @@ PANELS: dict[str, list[Panel]] = {
         ),
         _graph("Reading a batch, p95", "s", (_p95("winnow_ingest_batch_duration_seconds"), "p95")),
         *_process("ingestor", "winnow_rpcs_in_flight"),
+        *_certificates("ingestor"),
     ],
     "moderator": [
         *_rpcs("moderator"),
@@ -206,6 +227,7 @@ PANELS: dict[str, list[Panel]] = {
             (f"{_rate('winnow_llm_fallbacks_total', 'reason')} > 0", "{{reason}}"),
         ),
         *_process("moderator", "winnow_rpcs_in_flight"),
+        *_certificates("moderator"),
     ],
     "audit": [
         *_rpcs("audit"),
@@ -218,6 +240,7 @@ PANELS: dict[str, list[Panel]] = {
         _graph("From an event to the log, p95", "s", (_p95("winnow_audit_lag_seconds"), "p95")),
         *_database("audit"),
         *_process("audit", "winnow_rpcs_in_flight"),
+        *_certificates("audit"),
     ],
     "path-of-a-report": [
         _graph(
