@@ -44,7 +44,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._received += len(data)
         super().data_received(data)
         # One read (256 KiB at most) may be over it: what came whole is parsed already.
-        if self._late is not None and self._received > HEAD_BYTES:
+        if self._in_head and self._received > HEAD_BYTES:
             self._cut(_TOO_LARGE)
 
     def on_headers_complete(self) -> None:
