@@ -381,19 +381,20 @@ class Places:
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         line.waiting.append(place)
         try:
-            async with asyncio.timeout(self._patience):
-                await place
-        except BaseException as error:
-            if place.done() and not place.cancelled():
+            # Cancels no place: one that is given in the same moment must not be lost.
+            await asyncio.wait([place], timeout=self._patience)
+        except asyncio.CancelledError:
+            if place.done():
                 # It came just when nobody wanted it any more.
                 self.leave(tenant)
-            else:
+            raise
+        finally:
+            if not place.done():
                 line.waiting.remove(place)
                 if not line.waiting:
-                    self._lines.pop(key, None)
-            if isinstance(error, TimeoutError):
-                raise self._refusal(tenant) from None
-            raise
+                    del self._lines[key]
+        if not place.done():
+            raise self._refusal(tenant)
 
     def leave(self, tenant: str) -> None:
         """Gives a place back."""

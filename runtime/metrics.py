@@ -145,9 +145,15 @@ _SCANNER = "`scanner_type` of docs/formats.md, or `unknown`"
 _KIND = "kind of job, `report.run`"
 _PEER = "service that is called"
 _POOL = "`main`, of requests; `background`; `leases`: of heartbeats; `keys`: of who calls; `rates`: of buckets"
+# In words: a series of a certificate that there is not would say that it ended in 1970.
+_CERTIFICATE = (
+    "`own`, for calls between services; `authority`, that it is of; `https`, the gateway's"
+)
 
 # fmt: off
 BUILD_INFO = _gauge("winnow_build_info", "Always 1.", SERVICES, version="of Winnow", python="of Python")
+CERTIFICATE_BEGINS = _gauge("winnow_certificate_not_before_timestamp_seconds", "When the certificate that is in use begins, in Unix time.", SERVICES, certificate=_CERTIFICATE)
+CERTIFICATE_ENDS = _gauge("winnow_certificate_not_after_timestamp_seconds", "When the certificate that is in use ends, in Unix time.", SERVICES, certificate=_CERTIFICATE)
 REFUSALS = _counter("winnow_refusals_total", "Answers with an error, by its reason.", SERVICES, reason=tuple(MAPPINGS))
 
 HTTP_REQUESTS = _counter("winnow_http_requests_total", "Requests that have ended; health checks are not counted.", [GATEWAY], route=_ROUTE, outcome=OUTCOMES)

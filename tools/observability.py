@@ -152,6 +152,24 @@ def _database(service: str) -> list[Panel]:
     ]
 
 
+def _certificates(service: str) -> list[Panel]:
+    """What every process has that shows certificates, or looks at others'."""
+    ends, begins = (
+        f"max by (instance, certificate) (winnow_certificate_not_{which}_timestamp_seconds"
+        f'{{service="{service}"}})'
+        for which in ("after", "before")
+    )
+    legend = "{{certificate}} {{instance}}"
+    return [
+        _graph("Certificates: time left", "s", (f"{ends} - time()", legend)),
+        _graph(
+            "Certificates: share of their time left",
+            "percentunit",
+            (f"({ends} - time()) / ({ends} - {begins})", legend),
+        ),
+    ]
+
+
 PANELS: dict[str, list[Panel]] = {
     "gateway": [
         _graph(
@@ -172,6 +190,7 @@ PANELS: dict[str, list[Panel]] = {
         *_counting("gateway"),
         *_calling("gateway"),
         *_process("gateway", "winnow_http_requests_in_flight"),
+        *_certificates("gateway"),
     ],
     "orchestrator": [
         *_rpcs("orchestrator"),
@@ -202,6 +221,7 @@ PANELS: dict[str, list[Panel]] = {
         *_calling("orchestrator"),
         *_database("orchestrator"),
         *_process("orchestrator", "winnow_rpcs_in_flight"),
+        *_certificates("orchestrator"),
     ],
     "ingestor": [
         *_rpcs("ingestor"),
@@ -213,6 +233,7 @@ PANELS: dict[str, list[Panel]] = {
         ),
         _graph("Reading a batch, p95", "s", (_p95("winnow_ingest_batch_duration_seconds"), "p95")),
         *_process("ingestor", "winnow_rpcs_in_flight"),
+        *_certificates("ingestor"),
     ],
     "moderator": [
         *_rpcs("moderator"),
@@ -249,6 +270,7 @@ PANELS: dict[str, list[Panel]] = {
             (f"{_rate('winnow_llm_fallbacks_total', 'reason')} > 0", "{{reason}}"),
         ),
         *_process("moderator", "winnow_rpcs_in_flight"),
+        *_certificates("moderator"),
     ],
     "audit": [
         *_rpcs("audit"),
@@ -262,6 +284,7 @@ PANELS: dict[str, list[Panel]] = {
         *_counting("audit"),
         *_database("audit"),
         *_process("audit", "winnow_rpcs_in_flight"),
+        *_certificates("audit"),
     ],
     "path-of-a-report": [
         _graph(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 
@@ -249,6 +250,20 @@ async def test_a_place_that_comes_as_its_request_goes_is_given_on() -> None:
     gone.cancel()
     await asyncio.gather(gone, return_exceptions=True)
     assert (places._free, places._taken) == (1, {})
+
+
+async def test_a_place_that_comes_as_patience_ends_is_no_error() -> None:
+    places = Places(1, 1, 0.01)
+    await places.take("a", "one")
+    late = asyncio.create_task(places.take("b", "two"))
+    await asyncio.sleep(0)
+    time.sleep(0.02)  # noqa: ASYNC251 -- a busy loop, which sees both at once
+    for _ in range(2):
+        await asyncio.sleep(0)
+    places.leave("a")
+    await late
+    places.leave("b")
+    assert (places._free, places._taken, places._lines) == (1, {}, {})
 
 
 async def test_a_tenant_that_has_its_places_full_leaves_the_others(front: Front) -> None:
