@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0011"
-down_revision = "r0010"
+down_revision = "0010"
 
 _UP = """
 ALTER TABLE orchestrator.jobs ADD COLUMN line text NOT NULL DEFAULT '';
