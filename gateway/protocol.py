@@ -14,10 +14,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_BYTES = 64 * 1024
 HEAD_SECONDS = 15.0
-# Of a body that nobody wants any more: so much, for so long, since a caller who is cut while
-# he sends may miss the answer (RFC 9112 section 9.6).
-UNREAD_BYTES = 32 << 20
-UNREAD_SECONDS = 5.0
+# For so long the rest of a body is thrown away that nobody wants any more: a caller who is cut
+# while sending may miss the answer (RFC 9112 section 9.6).
+UNREAD_SECONDS = 30.0
 
 _TOO_LARGE = b"431 Request Header Fields Too Large"
 _TOO_SLOW = b"408 Request Timeout"
@@ -51,13 +50,6 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = False
         self._arrived()
         super().on_headers_complete()
-
-    def on_body(self, body: bytes) -> None:
-        super().on_body(body)
-        if self.cycle.response_complete:
-            self._received += len(body)
-            if self._received > UNREAD_BYTES:
-                self._end()
 
     def on_message_complete(self) -> None:
         # Until more of the next request comes, uvicorn's own limit for idle ones holds.

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -16,6 +20,8 @@ from runtime.errors import WinnowError
 from runtime.limits import Buckets, MemoryStore, Places, Shared, ValkeyStore
 from tests.front.conftest import REPORT, Front, signed
 from tests.runtime.transport.servers import valkey_server
+
+SCENARIOS = Path(__file__).resolve().parents[2] / "deploy" / "scenarios"
 
 
 class Clock:
@@ -163,6 +169,29 @@ async def test_without_a_key_nothing_is_counted_unless_addresses_are(front: Fron
     assert [(await free.get("/reports")).status_code for _ in range(3)] == [401] * 3
     assert [(await counted.get("/reports")).status_code for _ in range(3)] == [401, 429, 429]
     assert (await counted.get("/healthz")).status_code == 200
+
+
+@pytest.mark.parametrize(("capacity", "code"), [(10, 0), (1000, 1)])
+async def test_the_shipped_ramp_must_see_its_limit(
+    front: Front, tmp_path: Path, capacity: int, code: int
+) -> None:
+    client = await front.gateway(rate_capacity=capacity, rate_refill_per_second=20)
+    (tmp_path / "key").write_text((await front.key()).text)
+    ran = await asyncio.to_thread(
+        subprocess.run,
+        [
+            *(sys.executable, "-m", "cli.main", "load", str(SCENARIOS / "ramp-to-limit.yaml")),
+            *("--server", str(client.base_url), "--key", f"ramp={tmp_path / 'key'}"),
+            *("--duration", "2s", "--format", "json"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ran.returncode == code, ran.stdout + ran.stderr
+    held = {one["name"]: one["held"] for one in json.loads(ran.stdout)["expectations"]}
+    assert held.pop("seen") is (code == 0)
+    assert all(held.values())
 
 
 # Places.

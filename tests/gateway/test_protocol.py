@@ -96,20 +96,16 @@ REFUSED = b"POST /refused HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
 async def test_a_body_that_goes_on_after_the_answer_is_cut(
     port: int, piece: bytes, pause: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(protocol, "UNREAD_BYTES", 1 << 20)
-    monkeypatch.setattr(protocol, "UNREAD_SECONDS", 5.0 if pause == 0 else 0.3)
+    monkeypatch.setattr(protocol, "UNREAD_SECONDS", 0.3)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(REFUSED + b"2000000000000\r\n\r\n")
     assert b"fine" in await reader.readuntil(b"fine")
-    sent = 0
     with pytest.raises(ConnectionError):
         async with asyncio.timeout(4):
             while True:
                 writer.write(piece)
                 await writer.drain()
-                sent += len(piece)
                 await asyncio.sleep(pause)
-    assert pause or sent > 1 << 20
     writer.close()
 
 
