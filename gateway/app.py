@@ -72,7 +72,7 @@ def build(settings: GatewaySettings) -> FastAPI:
 
     from fastapi import FastAPI
 
-    from gateway import docs, problems
+    from gateway import document, problems
     from gateway.access import Door
     from gateway.admission import Admission
     from gateway.backends import connect
@@ -130,7 +130,7 @@ def build(settings: GatewaySettings) -> FastAPI:
         # A redirect would repeat the path that was asked for: it may hold anything.
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
-        **docs.ABOUT,
+        **document.ABOUT,
     )
     app.state.settings = settings
     # Set when the server stops: what is streamed for as long as it lasts ends then.
@@ -153,5 +153,5 @@ def build(settings: GatewaySettings) -> FastAPI:
         served += routes.router.routes
     app.add_middleware(Requests, tenant=settings.tenant, door=door, admission=admission)
     problems.install(app, served)
-    docs.install(app)
+    document.install(app)
     return app

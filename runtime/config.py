@@ -42,6 +42,7 @@ _OTHER_NAMES = frozenset(
         "WINNOW_API_KEY",
         "WINNOW_API_KEY_FILE",
         "WINNOW_MATCHER",
+        "WINNOW_MATCHER_CACHE",
         "WINNOW_SAMPLES",
         "WINNOW_CRASH_POINT",
     }
