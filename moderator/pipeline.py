@@ -80,10 +80,11 @@ class Pipeline:
         result = VerdictBatch(inputs=self._inputs)
         add = result.verdicts.add
         for subject, asked in zip(subjects, self._ask(subjects), strict=True):
-            if earlier := recorded.get(subject.finding.ordinal):
+            ordinal = subject.finding.ordinal
+            if recorded and (earlier := recorded.get(ordinal)):
                 result.MergeFrom(self._recall(Doubt(subject, asked), earlier))
             else:
-                add(ordinal=subject.finding.ordinal).MergeFromString(self._render(asked))
+                add(ordinal=ordinal).MergeFromString(self._render(asked))
         return result
 
     def _recall(self, doubt: Doubt, earlier: Verdict) -> VerdictBatch:
@@ -112,13 +113,14 @@ class Pipeline:
         result = VerdictBatch(inputs=self._inputs)
         doubts = []
         for subject, asked in zip(subjects, self._ask(subjects), strict=True):
-            wanted = case.wants(subject, asked[-1][1])
-            if wanted and case.spent is None:
-                doubts.append(Doubt(subject, asked))
-                continue
-            if wanted:
+            mark = b""
+            if case.wants(subject, asked[-1][1]):
+                if case.spent is None:
+                    doubts.append(Doubt(subject, asked))
+                    continue
                 case.pass_over()
-            made = self._mark(asked, case.spent) if wanted else self._render(asked)
+                mark = _as_part("llm", case.spent)
+            made = self._render(asked) + mark
             result.verdicts.add(ordinal=subject.finding.ordinal).MergeFromString(made)
         return result, doubts
 
@@ -189,10 +191,6 @@ class Pipeline:
     def _render_tail(self, index: int, observations: tuple[Observation, ...]) -> bytes:
         name = self._stages[index].name
         return b"".join([_as_part(name, seen) for seen in observations])
-
-    def _mark(self, asked: tuple[_Asked, ...], mark: Observation) -> bytes:
-        """As `_render`, with the mark of a language model that was not asked."""
-        return self._render(asked) + _as_part("llm", mark)
 
 
 def _give_back() -> None:

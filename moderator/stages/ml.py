@@ -134,6 +134,7 @@ class Learned:
     def _opinion(
         self, weighed: Weighed, confidence: float | None, seen: tuple[Observation, ...]
     ) -> Opinion:
+        """The same for the same clues, probability and (coarse) weights of the texts."""
         risk, confidence, reason, says, decisive = self._decided(weighed, confidence)
         return Opinion(risk, confidence, reason, says + seen, decisive)
 
