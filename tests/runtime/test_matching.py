@@ -94,6 +94,7 @@ def test_what_is_compiled_is_kept_and_read_back(
         assert (matcher.hits(data), matcher.scan(data)) == answers
         files = sorted((tmp_path / "cache").iterdir())
         assert len(files) == 2
+        assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o700
         assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
         kept.add(hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest())
         for file in files if damage is not None else ():
