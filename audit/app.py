@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, SecretStr
 
-from runtime.config import GuardedSettings, Key
+from runtime.config import GuardedSettings, Key, LimitSettings
 
 if TYPE_CHECKING:
     from runtime.server import Service
 
 
-class AuditSettings(GuardedSettings):
+class AuditSettings(GuardedSettings, LimitSettings):
     """Settings of `winnow serve audit`."""
 
     audit_listen: str = Field(
@@ -33,7 +33,9 @@ def build(settings: AuditSettings) -> Service:
     from audit.ledger import Ledger
     from audit.service import AuditService
     from runtime.access import Access
+    from runtime.buckets import PostgresStore
     from runtime.database import Database
+    from runtime.limits import Limits, Places, Rate
     from runtime.server import Service
     from runtime.tls import Tls
     from winnow.audit.v1 import audit_service_pb2 as pb
@@ -45,10 +47,14 @@ def build(settings: AuditSettings) -> Service:
     log = Database(url, 2, role="winnow_ledger")
     key = Ed25519PrivateKey.from_private_bytes(settings.audit_signing_key.get_secret_value())
     ledger = Ledger(log, key, settings.audit_checkpoint_dir)
+    rates = Database(url, 2, role="winnow_ledger", name="rates")
+    limits = Limits(Rate.of(settings, lambda: PostgresStore(rates)), Places.of(settings))
     servicer = AuditService(database, log, ledger, key.public_key())
 
     async def close() -> None:
         await ledger.close()
+        await limits.close()
+        await rates.close()
         await log.close()
         await database.close()
 
@@ -61,4 +67,5 @@ def build(settings: AuditSettings) -> Service:
         close=close,
         # The orchestrator writes down when a key was used: this service reads the table only.
         access=Access(log, required=required),
+        limits=limits,
     )

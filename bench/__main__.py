@@ -12,7 +12,7 @@ import json
 from bench import house
 from bench.limits import copy_binary, json_loads, msgspec_decode
 from bench.measure import Figures
-from bench.stages import moderate, parse
+from bench.stages import judge, moderate, parse
 from cli.loading.reports import FORMATS, generate
 
 # Above this the stages alone would hold gigabytes; the house streams.
@@ -36,7 +36,11 @@ def _stages(report_format: str, findings: int, seed: int, database_url: str) -> 
     _show("limit: msgspec", msgspec_decode(report, lines=lines))
     _show("limit: COPY BINARY", copy_binary(database_url, min(findings, _WHOLE)))
     parsed, batches = parse(report)
-    for stage, figures in (("parse", parsed), ("moderate", moderate(batches, report_format))):
+    for stage, figures in (
+        ("parse", parsed),
+        ("heuristics and model", judge(batches, report_format)),
+        ("moderate", moderate(batches, report_format)),
+    ):
         times = figures["cpu_seconds"] / limit["cpu_seconds"]
         _show(stage, figures | {"times_json_loads": times})
     micros: float = limit["cpu_us_per_finding"]

@@ -3,86 +3,31 @@
 A house with keys (`winnow up --auth keys`), and callers on the same machine. One JSON
 object a line:
 
-- replays: copies of one signed request: one is served, the others refused;
 - fairness: p95 of one key's POSTs, alone and beside a burst of another key of another tenant at
   twenty times its share;
-- overload: twice as many callers as it has places for; what becomes of each request, and
-  the memory of each process before and after.
+- turns: from an asynchronous POST of one tenant to the report's end, alone and while a burst
+  of another tenant waits in the queue, all of it.
+
+Replays are in `bench.replays`, more than the house can take is in `bench.overload`.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import hashlib
 import json
-import os
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx
 
-from bench.generate import generate
-from bench.house import House
-from runtime import api_keys, signing
+from bench.house import guarded
+from cli.loading.reports import generate
+from runtime import api_keys
 
-_WINNOW = (sys.executable, "-m", "cli.main")
 _FINDINGS = 100
-
-
-@contextmanager
-def guarded(**settings: str) -> Iterator[tuple[House, str, Path]]:
-    """A house that needs keys: the house, its URL, its data directory."""
-    with tempfile.TemporaryDirectory(prefix="winnow-bench-") as name:
-        folder = Path(name)
-        folder.chmod(0o711)
-        with (folder / "log").open("w") as log:
-            process = subprocess.Popen(
-                [
-                    *(*_WINNOW, "up", "--auth", "keys"),
-                    *("--listen", "127.0.0.1:0", "--data-dir", folder / "data"),
-                ],
-                stdout=log,
-                stderr=log,
-                env={**os.environ, **settings},
-            )
-        try:
-            url = ""
-            while not url:
-                if process.poll() is not None:
-                    raise SystemExit("winnow did not start")
-                time.sleep(0.1)
-                for line in (folder / "log").read_text().splitlines():
-                    if line.startswith("winnow is ready: "):
-                        url = line.split()[3]
-            yield House(process, url), url, folder / "data"
-        finally:
-            process.terminate()
-            process.wait(60)
-
-
-def make_key(data: Path, tenant: str) -> api_keys.Shown:
-    """A key of a tenant that may submit and read."""
-    made = subprocess.run(
-        [
-            *(*_WINNOW, "keys", "create", "--direct", "--data-dir", data),
-            *("--tenant", tenant, "--name", tenant, "--role", "submit", "--role", "read"),
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    key = api_keys.parse(made.stdout.strip())
-    assert key is not None
-    return key
 
 
 def _show(name: str, **figures: Any) -> None:
@@ -91,25 +36,6 @@ def _show(name: str, **figures: Any) -> None:
 
 def _p95(seconds: list[float]) -> float:
     return statistics.quantiles(seconds, n=20)[-1]
-
-
-async def replays(client: httpx.AsyncClient, key: api_keys.Shown, number: int) -> Counter[str]:
-    """Sends copies of one signed request; how many were answered how."""
-    await client.get("/whoami", headers={"Authorization": f"Bearer {key.text}"})
-    empty = hashlib.sha256(b"").digest()
-    fields = dict(signing.sign(key, "GET", "/whoami", "", empty, int(time.time())))
-    told: Counter[str] = Counter()
-    left = number + 1
-
-    async def send() -> None:
-        nonlocal left
-        while left > 0:
-            left -= 1
-            answer = await client.get("/whoami", headers=fields)
-            told[answer.json().get("reason", str(answer.status_code))] += 1
-
-    await asyncio.gather(*(send() for _ in range(32)))
-    return told
 
 
 async def quiet(
@@ -154,22 +80,44 @@ async def burst(
     return told
 
 
-async def crowd(
-    client: httpx.AsyncClient, keys: list[api_keys.Shown], report: bytes, callers: int, number: int
-) -> Counter[str]:
-    """So many callers, each with so many POSTs one after another; how they were answered."""
-    told: Counter[str] = Counter()
+async def unhurried(
+    client: httpx.AsyncClient, key: api_keys.Shown, report: bytes, number: int
+) -> list[float]:
+    """One asynchronous POST after another; seconds from each to its report's end."""
+    took = []
+    bearer = {"Authorization": f"Bearer {key.text}"}
+    for _ in range(number):
+        started = time.perf_counter()
+        answer = await client.post(
+            "/reports", content=report, headers={**bearer, "Prefer": "respond-async"}
+        )
+        if answer.status_code != 202:
+            raise SystemExit(f"the quiet tenant was answered {answer.status_code}")
+        async with client.stream("GET", answer.json()["events_url"], headers=bearer) as events:
+            async for line in events.aiter_lines():
+                if line == "event: report.done":
+                    break
+        took.append(time.perf_counter() - started)
+        await asyncio.sleep(0.1)
+    return took
 
-    async def send(key: api_keys.Shown) -> None:
-        for _ in range(number):
-            answer = await client.post(
-                "/reports", content=report, headers={"Authorization": f"Bearer {key.text}"}
-            )
-            reason = answer.headers.get("x-backpressure-reason") or answer.json().get("reason", "")
-            told[f"{answer.status_code} {reason}".strip()] += 1
 
-    await asyncio.gather(*(send(keys[number % len(keys)]) for number in range(callers)))
-    return told
+async def queued(
+    client: httpx.AsyncClient, key: api_keys.Shown, report: bytes, number: int
+) -> None:
+    """So many reports in the queue, or as many as are left of them when the last has come."""
+    left = number
+    headers = {"Authorization": f"Bearer {key.text}", "Prefer": "respond-async"}
+
+    async def send() -> None:
+        nonlocal left
+        while left > 0:
+            left -= 1
+            answer = await client.post("/reports", content=report, headers=headers)
+            if answer.status_code != 202:
+                raise SystemExit(f"the burst was answered {answer.status_code}")
+
+    await asyncio.gather(*(send() for _ in range(16)))
 
 
 async def _kept(client: httpx.AsyncClient, keys: list[api_keys.Shown]) -> Counter[str]:
@@ -198,9 +146,9 @@ async def _measure(options: argparse.Namespace) -> None:
         WINNOW_RATE_CAPACITY="10",
         WINNOW_RATE_REFILL_PER_SECOND=str(share),
         WINNOW_TENANT_CONCURRENCY="2",
-    ) as (_, url, data):
-        one, other = make_key(data, "one"), make_key(data, "other")
-        async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits) as client:
+    ) as house:
+        one, other = house.make_key("one"), house.make_key("other")
+        async with httpx.AsyncClient(base_url=house.url, timeout=120, limits=limits) as client:
             pause = 1 / share
             await quiet(client, one, report, 20, pause)
             alone = await quiet(client, one, report, options.requests, pause)
@@ -218,40 +166,36 @@ async def _measure(options: argparse.Namespace) -> None:
                 limit=1.5,
                 burst=dict(told),
             )
-    with guarded(WINNOW_RATE_CAPACITY="0", WINNOW_CONCURRENCY_PATIENCE="1") as (house, url, data):
-        keys = [make_key(data, f"t{number}") for number in range(4)]
-        async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits) as client:
-            started = time.perf_counter()
-            told = await replays(client, keys[0], options.replays)
+    with guarded(WINNOW_RATE_CAPACITY="0") as house:
+        one, other = house.make_key("one"), house.make_key("other")
+        async with httpx.AsyncClient(base_url=house.url, timeout=120, limits=limits) as client:
+            await unhurried(client, one, report, 20)
+            alone = await unhurried(client, one, report, options.turns)
+            await queued(client, other, report, options.burst)
+            before = await _kept(client, [other])
+            beside = await unhurried(client, one, report, options.turns)
+            after = await _kept(client, [other])
+            if after.total() == after["done"]:
+                raise SystemExit("the burst was over too early: make it larger (--burst)")
             _show(
-                "replays",
-                seconds=round(time.perf_counter() - started, 1),
-                expected={"200": 1, "REPLAYED": options.replays},
-                answers=dict(told),
-            )
-            await crowd(client, keys, report, 16, 5)
-            done = await _kept(client, keys)
-            before = house.memory()
-            # 4 tenants, 16 places each, 64 in all: twice as many callers.
-            told = await crowd(client, keys, report, 128, options.rounds)
-            after = await _kept(client, keys)
-            _show(
-                "overload",
-                answers=dict(told),
-                accepted=told["201"],
-                done=after["done"] - done["done"],
-                others={name: count for name, count in after.items() if name != "done"},
-                peak_mib_before=before,
-                peak_mib_after=house.memory(),
+                "turns",
+                median_alone_ms=round(1000 * statistics.median(alone), 1),
+                median_beside_ms=round(1000 * statistics.median(beside), 1),
+                p95_alone_ms=round(1000 * _p95(alone), 1),
+                p95_beside_ms=round(1000 * _p95(beside), 1),
+                ratio=round(statistics.median(beside) / statistics.median(alone), 2),
+                limit=1.5,
+                waiting_before=before.total() - before["done"],
+                waiting_after=after.total() - after["done"],
             )
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.front", description=__doc__)
-    parser.add_argument("--replays", type=int, default=10_000)
     parser.add_argument("--requests", type=int, default=100)
-    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--turns", type=int, default=40)
+    parser.add_argument("--burst", type=int, default=2_000)
     asyncio.run(_measure(parser.parse_args()))
 
 

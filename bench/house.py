@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from bench.measure import Figures, cpu_seconds, descendants, peak_rss
+from bench.measure import Figures, cpu_seconds, descendants, peak_rss, resident
+from cli.keys import make_directly
 from cli.loading.reports import generate
+from runtime import api_keys
 
 _WINNOW = Path(sys.executable).parent / "winnow"
+COMMAND = (sys.executable, "-m", "cli.main")
 _MIB = 1 << 20
 
 
@@ -29,9 +34,14 @@ class House:
     Args:
         process: of `winnow up`.
         url: of its gateway.
+        log: what it writes.
     """
 
-    def __init__(self, process: subprocess.Popen[str], url: str) -> None:
+    def __init__(
+        self, process: subprocess.Popen[Any], url: str, log: Path = Path(os.devnull)
+    ) -> None:
+        self._log = log
+        self.url = url
         self._pid = process.pid
         self._address = urlsplit(url).netloc
 
@@ -71,18 +81,43 @@ class House:
                 found.setdefault("postgres", []).append(pid)
         return found
 
-    def database_url(self) -> str:
-        """Where its PostgreSQL is, from the environment that the services were given."""
+    def environment(self) -> dict[str, str]:
+        """What its services were given."""
         (pid,) = self.processes()["audit"]
-        for entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
-            name, _, value = entry.decode().partition("=")
-            if name == "WINNOW_DATABASE_URL":
-                return value
-        raise SystemExit("the audit service was given no database")
+        entries = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+        return dict(entry.split("=", 1) for entry in entries if entry)
+
+    def database_url(self) -> str:
+        """Where its PostgreSQL is."""
+        return self.environment()["WINNOW_DATABASE_URL"]
+
+    def errors(self) -> dict[str, int]:
+        """Lines of its log at the level of errors, by their action."""
+        found: Counter[str] = Counter()
+        with self._log.open() as lines:
+            for line in lines:
+                if '"level": "error"' in line:
+                    found[json.loads(line)["action"]] += 1
+        return dict(found)
+
+    def make_key(self, tenant: str) -> api_keys.Shown:
+        """A key of a tenant that may submit and read."""
+        made = make_directly(self.database_url(), tenant, tenant, ["submit", "read"])
+        key = api_keys.parse(made or "")
+        assert key is not None
+        return key
 
     def cpu(self) -> dict[str, float]:
         """CPU seconds used so far, by service."""
         return {name: sum(map(cpu_seconds, pids)) for name, pids in self.processes().items()}
+
+    def resident(self) -> dict[str, int]:
+        """Bytes that are resident now, by service; the database's processes share theirs."""
+        return {
+            name: sum(map(resident, pids))
+            for name, pids in self.processes().items()
+            if name != "postgres"
+        }
 
     def memory(self) -> dict[str, int]:
         """Peak resident set in MiB of each of our processes."""
@@ -122,6 +157,41 @@ def running() -> Iterator[House]:
         process.wait(60)
         drain.wait(5)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def guarded(**settings: str) -> Iterator[House]:
+    """A house that needs keys, on a free port.
+
+    Args:
+        settings: environment variables of `winnow up`.
+    """
+    with tempfile.TemporaryDirectory(prefix="winnow-bench-") as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        with (folder / "log").open("w") as log:
+            process = subprocess.Popen(
+                [
+                    *(*COMMAND, "up", "--auth", "keys"),
+                    *("--listen", "127.0.0.1:0", "--data-dir", folder / "data"),
+                ],
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **settings},
+            )
+        try:
+            url = ""
+            while not url:
+                if process.poll() is not None:
+                    raise SystemExit("winnow did not start")
+                time.sleep(0.1)
+                for line in (folder / "log").read_text().splitlines():
+                    if line.startswith("winnow is ready: "):
+                        url = line.split()[3]
+            yield House(process, url, folder / "log")
+        finally:
+            process.terminate()
+            process.wait(60)
 
 
 def submit(house: House, report_format: str, findings: int, seed: int, limit_us: float) -> Figures:

@@ -12,6 +12,7 @@ from typing import Any
 Figures = dict[str, Any]
 
 _TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 _PROC = Path("/proc")
 
 
@@ -66,6 +67,14 @@ def cpu_seconds(pid: int) -> float:
     """
     # utime, stime, cutime, cstime: proc(5) fields 14 to 17.
     return sum(map(int, _stat(pid)[11:15])) / _TICKS
+
+
+def resident(pid: int) -> int:
+    """Bytes of a process that are resident now; 0 if it has ended. Linux only (proc(5), statm)."""
+    try:
+        return int((_PROC / str(pid) / "statm").read_text().split()[1]) * _PAGE
+    except OSError:
+        return 0
 
 
 def peak_rss(pid: int) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import quote
 
 import typer
 
@@ -109,10 +108,11 @@ def prove(
     to the root, and the signed checkpoint.
     """
     from audit import notes
+    from cli.client import connect
     from cli.errors import ClientError
 
     with reporting_errors():
-        answer = _event_proof(server, event_id)
+        answer = connect(server).event_proof(event_id)
         proof = notes.Proof(
             _leaf(answer["event"]),
             answer["proof"]["leaf_index"],
@@ -174,10 +174,11 @@ def check(
 @audit_app.command()
 def checkpoint(server: _Server = DEFAULT_SERVER, output: _Format = ListFormat.TABLE) -> None:
     """Print the newest signed checkpoint: keep it where nobody who runs Winnow can write."""
+    from cli.client import connect
     from cli.terminal import dump
 
     with reporting_errors():
-        answer = _checkpoint(server)
+        answer = connect(server).checkpoint()
     print(dump(answer) if output is ListFormat.JSON else answer["note"].removesuffix("\n"))
 
 
@@ -188,9 +189,10 @@ def public_key(
 ) -> None:
     """Print the key that verifies checkpoints; compare it with one from elsewhere."""
     from audit import notes
+    from cli.client import connect
 
     with reporting_errors():
-        key = _served_key(_checkpoint(server))
+        key = _served_key(connect(server).checkpoint())
     print(notes.pem(key) if pem else notes.verifier(key), end="" if pem else "\n")
 
 
@@ -274,10 +276,10 @@ def _verified(url: str, key: Ed25519PublicKey, published: Published) -> Finding:
 
 
 def _say(found: Finding) -> None:
-    from cli.terminal import escape
+    from cli.terminal import counted, escape
 
     if found.fault is None:
-        print(f"{found.size} events, all as they were signed; root {found.root.hex()}")
+        print(f"{counted(found.size, 'event')}, all as they were signed; root {found.root.hex()}")
         print(f"published: a checkpoint of the first {found.published}")
         return
     print(f"ALTERED: {escape(_named(found.fault))}")
@@ -308,40 +310,6 @@ def _as_json(found: Finding) -> Json:
             "what": fault.what,
         },
     }
-
-
-def _checkpoint(server: str) -> Json:
-    """The newest checkpoint, as REST shows one."""
-    from cli.client import GrpcClient, connect
-    from winnow.audit.v1.audit_service_pb2 import GetCheckpointRequest
-
-    client: Any = connect(server)
-    if isinstance(client, GrpcClient):
-        answer = client._one(client._audit.GetCheckpoint, GetCheckpointRequest())
-    else:
-        answer = client._get("/audit/checkpoint")
-    checkpoint: Json = answer["checkpoint"]
-    return checkpoint
-
-
-def _event_proof(server: str, event_id: str) -> Json:
-    """An event, its proof, and the checkpoint that the proof is for, as REST shows them."""
-    from cli.client import GrpcClient, connect
-    from gateway.translate import to_json
-    from winnow.audit.v1.audit_service_pb2 import GetInclusionProofRequest, WatchEventsRequest
-
-    client: Any = connect(server)
-    if not isinstance(client, GrpcClient):
-        answer: Json = client._get(f"/audit/events/{quote(event_id, safe='')}/proof")
-        return answer
-    checkpoint = _checkpoint(server)
-    wanted = GetInclusionProofRequest(event_id=event_id, tree_size=checkpoint["tree_size"])
-    proof = client._one(client._audit.GetInclusionProof, wanted)
-    with client._reaching():
-        watch = client._audit.WatchEvents(WatchEventsRequest(from_sequence=proof["leaf_index"]))
-        event = next(watch).event
-        watch.cancel()
-    return {"event": to_json(event), "proof": proof, "checkpoint": checkpoint}
 
 
 def _served_key(answer: Json) -> Ed25519PublicKey:

@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from runtime import peers
+from runtime.tls import Lifetime
 
 SERVICES = ("orchestrator", "ingestor", "moderator", "audit", "gateway")
 CA = "ca"
@@ -49,7 +50,7 @@ class Issued:
     name: str
     identity: str
     hosts: tuple[str, ...]
-    not_after: datetime
+    lifetime: Lifetime
 
 
 class Authority:
@@ -252,7 +253,7 @@ def _told(name: str, certificate: x509.Certificate) -> Issued:
             *names.get_values_for_type(x509.DNSName),
             *map(str, names.get_values_for_type(x509.IPAddress)),
         ),
-        certificate.not_valid_after_utc,
+        Lifetime.of(certificate),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,9 @@ certs_app = typer.Typer(
     help="Make and renew certificates for services that run apart.",
 )
 
+_EXPIRED = "expired"
+# Below two days hours are counted.
+_HOURS = 48
 _NEW_CA = "docs/tls.md says how another takes its place"
 _Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the certificates.")]
 _Days = Annotated[int, typer.Option(min=1, max=3650, help="How long the certificates are good.")]
@@ -81,33 +85,44 @@ def renew(
 
 @certs_app.command()
 def show(folder: _Folder) -> None:
-    """List the certificates of a folder; those that end within 30 days are told on stderr."""
-    from datetime import UTC, datetime
+    """List the certificates of a folder; those that end soon are told on stderr.
 
+    Soon: a quarter of the time that a certificate is good is left, and no more than 30 days.
+    """
     from cli import certificates
-    from runtime.tls import WARN_BEFORE
 
     with _reporting():
         found = certificates.issued(folder)
     _list(found)
-    now = datetime.now(UTC)
     for one in found:
-        if one.not_after - now <= WARN_BEFORE:
-            when = (
-                "has expired"
-                if one.not_after <= now
-                else f"ends in {(one.not_after - now).days} days"
-            )
+        if one.lifetime.soon:
+            left = _left(one.lifetime.left)
+            when = "has expired" if left == _EXPIRED else f"ends in {left}"
             renewal = f"winnow certs renew {folder} {one.name}"
             complain(f"{one.name} {when}; " + (_NEW_CA if one.name == certificates.CA else renewal))
 
 
 def _list(found: list[Issued]) -> None:
-    from cli.terminal import escape
+    from rich.table import Table
 
+    from cli.terminal import console, plain
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("certificate", "until", "left", "hosts"):
+        table.add_column(column, overflow="fold", no_wrap=column != "hosts")
     for one in found:
-        until = one.not_after.strftime("%Y-%m-%d")
-        print(escape(f"{one.identity}  until {until}  {' '.join(one.hosts)}".rstrip()))
+        until = f"{one.lifetime.ends:%Y-%m-%d}"
+        cells = (one.identity, until, _left(one.lifetime.left), " ".join(one.hosts))
+        table.add_row(*map(plain, cells))
+    console().print(table)
+
+
+def _left(time: timedelta) -> str:
+    """As 29 days, or 5 hours where that is more to the point."""
+    if time <= timedelta(0):
+        return _EXPIRED
+    hours = time // timedelta(hours=1)
+    return f"{hours} hours" if hours < _HOURS else f"{time.days} days"
 
 
 @contextmanager

@@ -28,13 +28,15 @@ from cli.usage import (
     ListFormat,
     Risk,
     Server,
+    at_most,
     complain,
     opened,
     reporting_errors,
 )
 
 if TYPE_CHECKING:
-    from cli.client import Client, Declaration, Terms
+    from cli.client import Client
+    from cli.wire import Declaration, Terms
 
 Json = dict[str, Any]
 
@@ -122,9 +124,10 @@ def submit(
     --wait, or the key may not read how it ended. With --fail-on, records that could not be read are an error too: nobody knows
     what they held.
     """
-    from cli.client import Declaration, Terms, connect
+    from cli.client import connect
     from cli.errors import ClientError
-    from cli.terminal import console
+    from cli.terminal import console, counted
+    from cli.wire import Declaration, Terms
 
     with reporting_errors():
         declared = Declaration(scanner, repository, ref, commit, _labels(label or []))
@@ -156,7 +159,9 @@ def submit(
             raise typer.Exit(FOUND)
         unread = sum(one.content.get("records", {}).get("rejected", 0) for one in answers)
         if unread and not allow_rejected:
-            complain(f"{unread} records could not be read (--allow-rejected accepts that)")
+            complain(
+                f"{counted(unread, 'record')} could not be read (--allow-rejected accepts that)"
+            )
             raise typer.Exit(ERROR)
     if not at_once and any("findings" not in answer.content for answer in answers):
         raise typer.Exit(UNENDED)
@@ -202,7 +207,7 @@ def _show_finding(finding_id: str, server: str, output: Format) -> None:
 def reports(
     server: Server = DEFAULT_SERVER,
     output: Annotated[ListFormat, typer.Option("--format")] = ListFormat.TABLE,
-    limit: Annotated[int, typer.Option(min=1, help="Reports at most.")] = 50,
+    limit: Annotated[int, at_most("Reports")] = 50,
 ) -> None:
     """List reports, newest first."""
     from cli import render
@@ -263,7 +268,7 @@ def credentials(
     ] = 0,
     server: Server = DEFAULT_SERVER,
     output: Annotated[ListFormat, typer.Option("--format")] = ListFormat.TABLE,
-    limit: Annotated[int, typer.Option(min=1, help="Rows at most.")] = 50,
+    limit: Annotated[int, at_most("Rows")] = 50,
 ) -> None:
     """List credentials over all reports, or every place where one was seen."""
     from cli import render

@@ -17,6 +17,7 @@ from cli.usage import (
     ListFormat,
     Risk,
     Server,
+    at_most,
     complain,
     duration,
     reporting_errors,
@@ -111,7 +112,7 @@ def decide(
 
 def _decide_many(client: Client, report_id: str, wanted: Json, yes: bool) -> None:
     from cli import render
-    from cli.terminal import console
+    from cli.terminal import console, counted
 
     preview = client.decide_many(report_id, {**wanted, "preview": True})
     render.preview(console(stderr=True), preview)
@@ -122,14 +123,17 @@ def _decide_many(client: Client, report_id: str, wanted: Json, yes: bool) -> Non
         typer.echo("winnow: nothing was decided; --yes decides without asking", err=True)
         raise typer.Exit(ERROR)
     made = client.decide_many(report_id, wanted)
-    print(f"{made['decisions']} decisions on {made['findings']} findings")
+    said = counted(made["decisions"], "decision"), counted(made["findings"], "finding")
+    print(" on ".join(said))
 
 
 def _say(made: Json) -> None:
+    from cli.terminal import counted
+
     decision = made["decision"]
     print(
         f"{decision['decision_id']}: {decision['outcome'].replace('_', ' ')}, "
-        f"{made['findings']} findings over all reports"
+        f"{counted(made['findings'], 'finding')} over all reports"
     )
 
 
@@ -138,7 +142,7 @@ def decisions(
     active: Annotated[bool, typer.Option("--active", help="Only those that hold now.")] = False,
     server: Server = DEFAULT_SERVER,
     output: Annotated[ListFormat, typer.Option("--format")] = ListFormat.TABLE,
-    limit: Annotated[int, typer.Option(min=1, help="Decisions at most.")] = 50,
+    limit: Annotated[int, at_most("Decisions")] = 50,
 ) -> None:
     """List decisions, newest first."""
     from cli import render
@@ -160,10 +164,11 @@ def withdraw(
 ) -> None:
     """End a decision: what the cascade said stands again."""
     from cli.client import connect
+    from cli.terminal import counted
 
     with reporting_errors():
         ended = connect(server).withdraw(decision_id, actor or _user())
-    print(f"ended; the cascade's verdict stands again on {ended['findings']} findings")
+    print(f"ended; the cascade's verdict stands again on {counted(ended['findings'], 'finding')}")
 
 
 @feedback_app.command()

@@ -27,11 +27,13 @@ def replay(
     asked. Exit codes: 0 all the same, bit for bit; 1 some came out otherwise; 2
     an error.
     """
+    from cli.terminal import counted
+
     answer = _judged(report_id, "replay", server, output, limit)
     if answer["other_inputs"]:
         complain(
-            f"{answer['other_inputs']} verdicts were made by other rules or models than this "
-            "server's: only with those could they come out the same"
+            f"{counted(answer['other_inputs'], 'verdict')} made by other rules or models than "
+            "this server's: only with those could it come out the same"
         )
     if answer["changed"]:
         raise typer.Exit(FOUND)

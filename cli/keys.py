@@ -13,6 +13,7 @@ from cli.usage import (
     DEFAULT_SERVER,
     ListFormat,
     Server,
+    at_most,
     default_data_dir,
     duration,
     embedded_url,
@@ -77,7 +78,9 @@ def create(
     with reporting_errors():
         span = duration(expires) if expires else None
         if expires and not span:
-            raise ClientError("--expires must read 12h, 90d or 8w")
+            raise ClientError(
+                "--expires must read 12h, 90d or 8w: a whole number of hours, days or weeks"
+            )
         roles = [one.value for one in role]
         if direct:
             given = _own_settings()
@@ -111,7 +114,7 @@ def create(
 def list_keys(
     server: Server = DEFAULT_SERVER,
     output: Annotated[ListFormat, typer.Option("--format")] = ListFormat.TABLE,
-    limit: Annotated[int, typer.Option(min=1, help="Keys at most.")] = 50,
+    limit: Annotated[int, at_most("Keys")] = 50,
 ) -> None:
     """List API keys, newest first, without their secrets."""
     from rich.table import Table

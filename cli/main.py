@@ -7,6 +7,7 @@ import os
 import sys
 from enum import StrEnum
 from importlib.metadata import version
+from inspect import signature
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +29,7 @@ from cli import (
     signing,
     watching,
 )
-from cli.usage import ServiceName, default_data_dir
+from cli.usage import KeyFile, ServiceName, default_data_dir, keyed, use_key_file
 
 app = typer.Typer(
     name="winnow",
@@ -51,6 +52,19 @@ signing.register(app)
 sealing.register(app)
 probing.register(app)
 load.register(app)
+
+
+def _offer_key_file(group: typer.Typer) -> None:
+    """Every command that asks a server takes the key's file behind its name too."""
+    for one in group.registered_commands:
+        if one.callback and "server" in signature(one.callback).parameters:
+            one.callback = keyed(one.callback)
+    for below in group.registered_groups:
+        if below.typer_instance:
+            _offer_key_file(below.typer_instance)
+
+
+_offer_key_file(app)
 dev = typer.Typer(no_args_is_help=True, help="Tools for developing and trying out.")
 app.add_typer(dev, name="dev")
 
@@ -222,14 +236,10 @@ def options(
             "--version", callback=_show_version, is_eager=True, help="Print the version and exit."
         ),
     ] = False,
-    key_file: Annotated[
-        Path | None,
-        typer.Option(help="File with the API key to show, where WINNOW_API_KEY is not set."),
-    ] = None,
+    key_file: KeyFile = None,
 ) -> None:
     """Separates what matters in a scanner's report from chaff, and keeps the record."""
-    if key_file is not None:
-        os.environ["WINNOW_API_KEY_FILE"] = str(key_file)
+    use_key_file(key_file)
 
 
 def main() -> None:

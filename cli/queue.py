@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.usage import DEFAULT_SERVER, Server, reporting_errors
+from cli.usage import DEFAULT_SERVER, Server, at_most, reporting_errors
 
 Json = dict[str, Any]
 
@@ -35,7 +35,7 @@ def jobs(
         typer.Option(help="Only those in this state; the delayed are among the waiting."),
     ] = None,
     kind: Annotated[str, typer.Option(help="Only those of this kind, e.g. report.run.")] = "",
-    limit: Annotated[int, typer.Option(min=1, help="Jobs at most.")] = 50,
+    limit: Annotated[int, at_most("Jobs")] = 50,
     as_json: _AsJson = False,
     server: Server = DEFAULT_SERVER,
 ) -> None:

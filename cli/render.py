@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from cli.terminal import plain
+from cli.terminal import counted, plain
 
 Json = dict[str, Any]
 
@@ -54,7 +54,7 @@ def report(
     if rejected_count := answer.get("records", {}).get("rejected", 0):
         console.print(
             plain(
-                f"  {rejected_count} records could not be read: winnow rejected {answer['report_id']}"
+                f"  {counted(rejected_count, 'record')} could not be read: winnow rejected {answer['report_id']}"
             )
         )
 
@@ -201,8 +201,9 @@ def preview(console: Console, answer: Json) -> None:
         console.print(plain(f"… and {more} more"))
     console.print(
         plain(
-            f"{answer['matched']} findings match: {answer['decisions']} decisions, "
-            f"{answer['findings']} findings over all reports"
+            f"{counted(answer['matched'], 'matching finding')}: "
+            f"{counted(answer['decisions'], 'decision')}, "
+            f"{counted(answer['findings'], 'finding')} over all reports"
         )
     )
 
@@ -244,7 +245,7 @@ def rejudged(console: Console, answer: Json, mode: str) -> None:
     summary = ", ".join(f"{answer['summary'][risk]} {risk}" for risk in RISKS)
     console.print(
         plain(
-            f"{answer['judged']} verdicts: {answer['same']} the same, {answer['changed']} {words}; "
+            f"{counted(answer['judged'], 'verdict')}: {answer['same']} the same, {answer['changed']} {words}; "
             f"the report stands at {summary}"
         )
     )
@@ -304,7 +305,7 @@ def reading(console: Console, answer: Json, name: str) -> None:
     console.print(plain(f"{name}: {', '.join(dict.fromkeys(filter(None, told)))}"))
     console.print(
         plain(
-            f"  {records['read']} records read = {records['findings']} findings + "
+            f"  {counted(records['read'], 'record')} read = {counted(records['findings'], 'finding')} + "
             f"{records['merged']} merged + {records['rejected']} rejected"
         )
     )
@@ -360,7 +361,7 @@ def _account(answer: Json) -> str:
     summary = answer.get("summary", {})
     records = answer.get("records", {})
     parts = [", ".join(f"{summary.get(risk, 0)} {risk}" for risk in RISKS)]
-    parts.append(f"{records.get('read', 0)} records read")
+    parts.append(f"{counted(records.get('read', 0), 'record')} read")
     parts += [f"{n} {what}" for what in ("merged", "rejected") if (n := records.get(what, 0))]
     parts.append(f"{answer['scanner_type'] or 'no scanner named'}, {answer['status']}")
     return f"{' · '.join(parts)} · {answer['report_id']}"

@@ -40,6 +40,9 @@ _log = log.get_logger()
 
 _UNREAD_MS = 60_000
 _DRAIN_SECONDS = 10
+# Longer than proxies and clients keep what is idle (most a minute): whoever closes first
+# may meet a request that is on its way, and its sender is never answered.
+_IDLE_SECONDS = 75
 _PARENT_SECONDS = 1.0
 _SWITCH_SECONDS = 0.0005
 _HOST = re.compile(r"(?:[^:\[\]]+|\[[^\[\]]+\])\Z")
@@ -176,6 +179,7 @@ async def _serve_http(app: Any, settings: GatewaySettings, fd: int | None) -> No
             server_header=False,
             http=BoundedProtocol,
             timeout_graceful_shutdown=_DRAIN_SECONDS,
+            timeout_keep_alive=_IDLE_SECONDS,
             # Events are small, and each would be compressed once for every watcher.
             ws_per_message_deflate=False,
             ssl_context_factory=(lambda *_: https) if https else None,

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from cli.usage import opened, reporting_errors
+from cli.usage import keyed, opened, reporting_errors
 
 
 class Form(StrEnum):
@@ -68,4 +68,4 @@ def sign(
 
 def register(app: typer.Typer) -> None:
     """Adds this command to the `winnow` command."""
-    app.command()(sign)
+    app.command()(keyed(sign))

@@ -51,6 +51,11 @@ def console(*, stderr: bool = False) -> Console:
     return made
 
 
+def counted(number: int, what: str) -> str:
+    """1 finding, 2 findings."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def dump(value: Any) -> str:
     """JSON in which nothing but ASCII stands, so that it cannot steer a terminal either."""
     return json.dumps(value, indent=2).replace("\x7f", "\\u007f")

@@ -28,7 +28,7 @@ from cli.own import UpSettings
 from cli.postgres import Postgres, PostgresError
 from cli.serve import bind, parse
 from cli.usage import ADMIN_KEY_FILE, SERVER_FILE
-from runtime import crash, metrics
+from runtime import crash, matching, metrics
 from runtime.channels import dial
 from runtime.config import is_local
 from runtime.errors import WinnowError
@@ -248,6 +248,7 @@ class House:
             # Services are started with -m: without this, whatever lies in the directory
             # that we were called from could be imported in place of ours.
             "PYTHONSAFEPATH": "1",
+            matching.CACHE: os.environ.get(matching.CACHE, str(self._data_dir / "cache")),
             "WINNOW_SECRETS_DIR": os.environ.get("WINNOW_SECRETS_DIR", str(keys)),
             "WINNOW_DATABASE_URL": url,
             "WINNOW_AUTH": "keys" if self._keys_needed else "none",

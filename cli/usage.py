@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from enum import StrEnum
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
 import typer
 
@@ -51,12 +53,51 @@ Server = Annotated[
         help="http://host:port or https://host (REST), or grpc://host:port (orchestrator).",
     ),
 ]
+KeyFile = Annotated[
+    Path | None,
+    typer.Option(help="File with the API key to show, where WINNOW_API_KEY is not set."),
+]
 # In the data directory of `winnow up`: its first key, and where it is called while it runs.
 ADMIN_KEY_FILE = "keys/admin_api_key"
 SERVER_FILE = "server"
 _DURATION = re.compile(r"(\d{1,5})([hdw])")
 _HOURS = {"h": 1, "d": 24, "w": 168}
 DEFAULT_SERVER = "http://127.0.0.1:8080"
+
+
+def use_key_file(key_file: Path | None) -> None:
+    """Makes a file's API key the one to show."""
+    if key_file is not None:
+        os.environ["WINNOW_API_KEY_FILE"] = str(key_file)
+
+
+def keyed(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with an option more: --key-file, as `winnow` itself has it."""
+    known = inspect.signature(command, eval_str=True)
+    option = inspect.Parameter(
+        "key_file", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=KeyFile
+    )
+
+    @wraps(command)
+    def run(*, key_file: Path | None = None, **arguments: Any) -> None:
+        use_key_file(key_file)
+        command(**arguments)
+
+    parameters = [*known.parameters.values(), option]
+    run.__signature__ = known.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {one.name: one.annotation for one in parameters}
+    return run
+
+
+def at_most(what: str) -> Any:
+    """The option that bounds a list: 1 or more."""
+
+    def checked(number: int) -> int:
+        if number < 1:
+            raise typer.BadParameter("must be 1 or more")
+        return number
+
+    return typer.Option(callback=checked, help=f"{what} at most.")
 
 
 def default_data_dir() -> Path:

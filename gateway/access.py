@@ -51,6 +51,7 @@ class Door:
         shows goes into the context.
         """
         context.authorization.set("")
+        context.through_gateway.set(True)
         if scope["path"] in OPEN:
             return None
         headers = Headers(scope=scope)

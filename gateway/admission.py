@@ -11,8 +11,8 @@ from gateway import signed
 from gateway.access import OPEN
 from gateway.backends import Backends
 from gateway.callers import Caller, Callers
-from gateway.limits import Places, Rate
 from runtime import context, pressure
+from runtime.limits import Places, Rate, bucket_of
 
 # Requests that last are not worked on: they wait for events.
 _WATCHING = "/stream"
@@ -86,7 +86,7 @@ class Admission:
 
     def _counted(self, caller: Caller | None, scope: Scope) -> str:
         if caller:
-            return f"key {caller.key_id}"
+            return bucket_of(caller.key_id)
         client = scope.get("client")
         return f"address {client[0]}" if self._by_address and client else ""
 

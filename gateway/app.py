@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import Field, SecretStr
+from pydantic import Field
 
-from runtime.config import GuardedSettings
+from runtime.config import GuardedSettings, LimitSettings
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
 
-class GatewaySettings(GuardedSettings):
+class GatewaySettings(GuardedSettings, LimitSettings):
     """What the gateway needs beside the shared settings."""
 
     gateway_listen: str = Field("127.0.0.1:8080", description="where REST is served, host:port")
@@ -33,30 +33,8 @@ class GatewaySettings(GuardedSettings):
         "127.0.0.1:50054", description="audit service, host:port or unix:/path"
     )
     max_report_bytes: int = Field(2 * 2**30, gt=0, description="largest body of POST /reports")
-    rate_capacity: int = Field(
-        1000, ge=0, description="tokens of a key's bucket, one for a request; 0: no rate limit"
-    )
-    rate_refill_per_second: float = Field(
-        100.0, gt=0, description="tokens that come back to a key's bucket in a second"
-    )
-    rate_cost_per_mib: float = Field(
-        1.0, ge=0, description="tokens that each MiB of a body costs beside"
-    )
     rate_by_address: bool = Field(
         False, description="whether the rate limit also counts addresses that show no key"
-    )
-    rate_store: SecretStr = Field(
-        SecretStr("memory"),
-        description="where buckets are: memory, or valkey://host:port, which gateways share",
-    )
-    concurrency: int = Field(
-        64, ge=0, description="requests with keys worked on at a time; 0: any number"
-    )
-    tenant_concurrency: int = Field(
-        16, ge=1, description="requests of one tenant worked on at a time"
-    )
-    concurrency_patience: float = Field(
-        10.0, gt=0, description="seconds that a request waits for its turn"
     )
     gateway_max_memory_bytes: int = Field(
         2 << 30, ge=0, description="memory of the gateway above which no body is taken; 0: any"
@@ -94,11 +72,11 @@ def build(settings: GatewaySettings) -> FastAPI:
 
     from fastapi import FastAPI
 
-    from gateway import docs, problems
+    from gateway import document, problems
     from gateway.access import Door
     from gateway.admission import Admission
     from gateway.backends import connect
-    from gateway.limits import Places, Rate, make_buckets
+    from gateway.buckets import OrchestratorStore
     from gateway.middleware import Requests, expect
     from gateway.routes import (
         audit,
@@ -113,6 +91,7 @@ def build(settings: GatewaySettings) -> FastAPI:
         submit,
     )
     from gateway.watching import Watches
+    from runtime.limits import Places, Rate
     from runtime.tls import Tls, check
 
     tls = Tls.of(settings)
@@ -123,19 +102,9 @@ def build(settings: GatewaySettings) -> FastAPI:
     if not keys_needed:
         _warn(settings)
     door = Door(keys=keys_needed, hosts=settings.gateway_hosts)
-    rate = None
-    if settings.rate_capacity:
-        capacity, refill = settings.rate_capacity, settings.rate_refill_per_second
-        buckets = make_buckets(settings.rate_store.get_secret_value(), capacity, refill)
-        rate = Rate(buckets, capacity, refill, settings.rate_cost_per_mib)
-    places = None
-    if settings.concurrency:
-        places = Places(
-            settings.concurrency, settings.tenant_concurrency, settings.concurrency_patience
-        )
     admission = Admission(
-        rate,
-        places,
+        Rate.of(settings, lambda: OrchestratorStore(lambda: app.state.backends)),
+        Places.of(settings),
         by_address=settings.rate_by_address,
         max_memory=settings.gateway_max_memory_bytes,
         floor=settings.upload_floor_bytes_per_second,
@@ -161,11 +130,12 @@ def build(settings: GatewaySettings) -> FastAPI:
         # A redirect would repeat the path that was asked for: it may hold anything.
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
-        **docs.ABOUT,
+        **document.ABOUT,
     )
     app.state.settings = settings
     # Set when the server stops: what is streamed for as long as it lasts ends then.
     app.state.draining = asyncio.Event()
+    served = [*app.routes]
     for routes in (
         submit,
         reports,
@@ -180,7 +150,8 @@ def build(settings: GatewaySettings) -> FastAPI:
     ):
         app.include_router(routes.router)
         expect(routes.router.routes)
+        served += routes.router.routes
     app.add_middleware(Requests, tenant=settings.tenant, door=door, admission=admission)
-    problems.install(app)
-    docs.install(app)
+    problems.install(app, served)
+    document.install(app)
     return app

@@ -7,6 +7,7 @@ between each chunk of a body and its reader.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import Iterable
@@ -125,6 +126,11 @@ class Requests:
                 await (refusal or self._app)(scope, receive, answer)
             except ClientDisconnect:
                 status = _CLIENT_GONE
+            except asyncio.CancelledError:
+                if status or not scope["app"].state.draining.is_set():
+                    raise
+                # It was waited for as long as a stop may take.
+                await problems.response(_stopping())(scope, receive, answer)
             except Exception as error:  # noqa: BLE001 -- nothing may reach the server's own log
                 # An answer that has begun stays cut short: its reader sees that
                 # it is not whole.
@@ -152,6 +158,15 @@ class Requests:
                 "INTERNAL", f"internal error {error_id}; the log has it", error_id=error_id
             )
             await problems.response(failure)(scope, receive, send)
+
+
+def _stopping() -> WinnowError:
+    return WinnowError(
+        "UPSTREAM_UNAVAILABLE",
+        "the server stops, and cannot wait for this request any longer; send it again",
+        retry_after=1.0,
+        service="gateway",
+    )
 
 
 def _count(scope: Scope, status: int, answered: float, span: tracing.Span) -> None:

@@ -8,7 +8,7 @@ fixed texts; input is never echoed, which the framework's own answers would do.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -16,6 +16,7 @@ import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match
 
 from runtime import context, metrics
 from runtime.errors import WinnowError
@@ -68,16 +69,26 @@ def plain(status: int, detail: str | None, headers: Mapping[str, str] | None = N
     return _answer(status, members, headers)
 
 
-def install(app: FastAPI) -> None:
-    """Makes every error of an application a problem."""
+def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
+    """Makes every error of an application a problem.
+
+    Args:
+        routes: all that it serves.
+    """
 
     async def winnow(_request: Request, error: Exception) -> Response:
         assert isinstance(error, WinnowError)
         return response(error)
 
-    async def http(_request: Request, error: Exception) -> Response:
+    async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return plain(error.status_code, error.detail, error.headers)
+        if error.status_code != HTTPStatus.METHOD_NOT_ALLOWED:
+            return plain(error.status_code, error.detail, error.headers)
+        # Routes of one path stand apart, and the framework names the first one's methods.
+        allow = {"Allow": ", ".join(_methods(routes, request))}
+        if request.method == "OPTIONS":
+            return Response(status_code=HTTPStatus.NO_CONTENT, headers=allow)
+        return plain(error.status_code, error.detail, allow)
 
     async def validation(_request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
@@ -91,6 +102,15 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(WinnowError, winnow)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(RequestValidationError, validation)
+
+
+def _methods(routes: Sequence[BaseRoute], request: Request) -> list[str]:
+    """What may be asked of a request's path (RFC 9110 section 10.2.1)."""
+    found = {"OPTIONS"}
+    for route in routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            found |= getattr(route, "methods", None) or set()
+    return sorted(found)
 
 
 def _answer(status: int, members: dict[str, Any], headers: Mapping[str, str] | None) -> Response:

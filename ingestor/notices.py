@@ -74,6 +74,8 @@ class Notices:
         if len(value) < _SHORTEST:
             return
         self._values.append(value)
+        if not self._strange:
+            return
         for field in [one for one in self._strange if len(one) >= len(value)]:
             if holds(field, value):
                 self._strange.discard(field)

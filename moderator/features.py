@@ -182,17 +182,18 @@ class Extractor:
 
     def __call__(self, readings: Sequence[Reading], weighed: Sequence[Weighed]) -> Features:
         """The rows of a batch, in order."""
+        rows = len(readings)
         known = [_known(one.tool, one.rule, one.others, _ending(one.path)) for one in readings]
         # One byte for each character, so that texts keep their widths.
         drawn = "".join([_texts(*pair) for pair in zip(readings, known, strict=True)])
         texts = np.frombuffer(drawn.encode("latin-1", "replace"), np.uint8).copy()
-        texts = texts.reshape(len(readings), _WIDTH)
+        texts = texts.reshape(rows, _WIDTH)
         texts[:, _VALUE : 2 * _VALUE] = _CLASS_TEXT[texts[:, :_VALUE]]
         values = texts[:, 1 : _VALUE - 1]
         values = np.where(values == 1, 0, values)
         dense = (
-            np.stack([self._of_weighed(one) for one in weighed]),
-            np.stack([one.row for one in known]),
+            np.concatenate([self._of_weighed(one) for one in weighed]).reshape(rows, -1),
+            np.concatenate([one.row for one in known]).reshape(rows, -1),
             np.array([_report(reading) for reading in readings], np.float32),
             _shapes(values),
         )
@@ -348,6 +349,8 @@ def _salts() -> NDArray[np.uint32]:
 
 
 _SALTS = _salts()
+# The place of what is no n-gram.
+_NONE = np.int32(-1)
 
 
 def gram_columns() -> NDArray[np.int32]:
@@ -369,18 +372,20 @@ def _grams(texts: Bytes, values: Bytes) -> tuple[Indices, Floats]:
     whole = there
     parts = []
     for order in range(2, max(ORDERS) + 1):
-        hashes = hashes[:, :-1] * _MULTIPLIER + wide[:, order - 1 :]
+        hashes = hashes[:, :-1] * _MULTIPLIER
+        hashes += wide[:, order - 1 :]
         whole = whole[:, :-1] & there[:, order - 1 :]
         if order in ORDERS:
             inside = whole & (_SALTS[: -(order - 1)] == _SALTS[order - 1 :])
-            salted = (hashes + _SALTS[: -(order - 1)] * np.uint32(order)) * _MIX
-            places = (salted >> np.uint32(32 - TABLE_BITS)).astype(np.int32)
-            parts.append(np.where(inside, places, -1))
+            salted = hashes + _SALTS[: -(order - 1)] * np.uint32(order)
+            salted *= _MIX
+            salted >>= np.uint32(32 - TABLE_BITS)
+            parts.append(np.where(inside, salted.view(np.int32), _NONE))
     letters = _LETTER[values]
     seen = letters != 0
     codes = (letters[:, :-2] * LETTERS + letters[:, 1:-1]) * LETTERS + letters[:, 2:]
     whole = seen[:, :-2] & seen[:, 1:-1] & seen[:, 2:]
-    parts.append(np.where(whole, codes + TABLE, -1).astype(np.int32))
+    parts.append(np.where(whole, codes + np.int32(TABLE), _NONE))
     grams = np.concatenate(parts, axis=1)
     counts = (grams >= 0).astype(np.float32) @ TO_SUMS
     roots = np.sqrt(np.maximum(counts, 1.0))

@@ -17,13 +17,13 @@ from runtime.sealing import Sealer
 from winnow.finding.v1.finding_batch_pb2 import FindingBatch
 from winnow.finding.v1.finding_pb2 import Finding
 from winnow.finding.v1.plain_evidence_pb2 import PlainEvidence
-from winnow.finding.v1.verdict_pb2 import Evidence, Verdict, VerdictBatch
+from winnow.finding.v1.verdict_pb2 import Evidence, Risk, Verdict, VerdictBatch
 from winnow.moderate.v1.moderate_service_pb2 import ModerateHeader
 
 if TYPE_CHECKING:
     from moderator.stages.llm import Case, LanguageModel, Outcome
 
-_RENDERED = 2048
+_RENDERED = 4096
 _NOTHING: Mapping[int, Verdict] = {}
 
 # A stage's index and its opinion.
@@ -54,9 +54,8 @@ class Pipeline:
             stage.prepare()
         _give_back()
         self._inputs = {name: digest for stage in stages for name, digest in stage.inputs.items()}
-        # Opinions are compared by identity: a stage that reuses one gets its bytes reused.
-        self._rendered = lru_cache(_RENDERED)(self._render)
-        self._marked = lru_cache(_RENDERED)(self._mark)
+        self._head = lru_cache(_RENDERED)(self._render_head)
+        self._tail = lru_cache(_RENDERED)(self._render_tail)
 
     def judge(
         self,
@@ -81,10 +80,11 @@ class Pipeline:
         result = VerdictBatch(inputs=self._inputs)
         add = result.verdicts.add
         for subject, asked in zip(subjects, self._ask(subjects), strict=True):
-            if earlier := recorded.get(subject.finding.ordinal):
+            ordinal = subject.finding.ordinal
+            if recorded and (earlier := recorded.get(ordinal)):
                 result.MergeFrom(self._recall(Doubt(subject, asked), earlier))
             else:
-                add(ordinal=subject.finding.ordinal).MergeFromString(self._rendered(asked))
+                add(ordinal=ordinal).MergeFromString(self._render(asked))
         return result
 
     def _recall(self, doubt: Doubt, earlier: Verdict) -> VerdictBatch:
@@ -113,13 +113,14 @@ class Pipeline:
         result = VerdictBatch(inputs=self._inputs)
         doubts = []
         for subject, asked in zip(subjects, self._ask(subjects), strict=True):
-            wanted = case.wants(subject, asked[-1][1])
-            if wanted and case.spent is None:
-                doubts.append(Doubt(subject, asked))
-                continue
-            if wanted:
+            mark = b""
+            if case.wants(subject, asked[-1][1]):
+                if case.spent is None:
+                    doubts.append(Doubt(subject, asked))
+                    continue
                 case.pass_over()
-            made = self._marked(asked, case.spent) if wanted else self._rendered(asked)
+                mark = _as_part("llm", case.spent)
+            made = self._render(asked) + mark
             result.verdicts.add(ordinal=subject.finding.ordinal).MergeFromString(made)
         return result, doubts
 
@@ -133,7 +134,7 @@ class Pipeline:
         """The verdict on a doubt, after the language model was asked."""
         result = VerdictBatch(inputs=self._inputs)
         verdict = result.verdicts.add(ordinal=doubt.subject.finding.ordinal)
-        verdict.MergeFromString(self._rendered(doubt.asked))
+        verdict.MergeFromString(self._render(doubt.asked))
         before = list(verdict.evidence)
         seen = [_evidence(model.name, one) for one in outcome.observations]
         verdict.ClearField("evidence")
@@ -168,28 +169,28 @@ class Pipeline:
         return asked
 
     def _render(self, asked: tuple[_Asked, ...]) -> bytes:
-        """A serialised verdict without its ordinal."""
+        """A serialised verdict without its ordinal. A message's parts one behind the other
+        are the message, and its parts come back more often than the whole does."""
         decider, opinion = asked[-1]
-        stage = self._stages[decider]
-        verdict = Verdict(
-            risk=opinion.risk,
-            reason=opinion.reason,
-            source=stage.source,
-            confidence=opinion.confidence,
-            decided_by=f"{stage.name}/{stage.version}",
-        )
-        # A message's parts one behind the other are the message.
-        parts = [verdict.SerializeToString()]
-        for index, given in reversed(asked):
-            name = self._stages[index].name
-            parts += [_as_part(name, seen) for seen in given.observations]
+        parts = [self._head(decider, opinion.risk, opinion.confidence, opinion.reason)]
+        parts += [self._tail(index, given.observations) for index, given in reversed(asked)]
         return b"".join(parts)
 
-    def _mark(self, asked: tuple[_Asked, ...], mark: Observation) -> bytes:
-        """As `_render`, with the mark of a language model that was not asked."""
-        verdict = Verdict.FromString(self._rendered(asked))
-        verdict.evidence.append(_evidence("llm", mark))
-        return verdict.SerializeToString(deterministic=True)
+    def _render_head(
+        self, decider: int, risk: Risk.ValueType, confidence: float | None, reason: str
+    ) -> bytes:
+        stage = self._stages[decider]
+        return Verdict(
+            risk=risk,
+            reason=reason,
+            source=stage.source,
+            confidence=confidence,
+            decided_by=f"{stage.name}/{stage.version}",
+        ).SerializeToString()
+
+    def _render_tail(self, index: int, observations: tuple[Observation, ...]) -> bytes:
+        name = self._stages[index].name
+        return b"".join([_as_part(name, seen) for seen in observations])
 
 
 def _give_back() -> None:

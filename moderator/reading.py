@@ -63,7 +63,8 @@ def read(finding: Finding, evidence: PlainEvidence | None) -> Reading:
         else:
             line = (match or context)[:_MAX_LINE]
         name = name[-_MAX_NAME:]
-    others = tuple([alias for alias in finding.aliases if "/" in alias])
+    aliases = finding.aliases
+    others = tuple([alias for alias in aliases if "/" in alias]) if aliases else ()
     return Reading(finding.tool, finding.rule_id, others, path, value, name, line, start, decoder)
 
 

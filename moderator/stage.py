@@ -36,8 +36,8 @@ class Opinion(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     `confidence` is the probability from 0 to 1 that the finding is real, None
     where the stage cannot say; `decisive` ends the cascade. `reason` and the
-    observations never hold input text. Opinions are compared by identity, so a
-    stage that answers with the same object lets the pipeline reuse its bytes.
+    observations never hold input text. A stage that tells of the same thing with
+    the same observation lets the pipeline reuse its bytes.
     """
 
     risk: Risk.ValueType

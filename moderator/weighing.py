@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import msgspec
 
-from moderator.rules import Clue, Impact, RulePack
+from moderator.rules import Clue, Impact, RulePack, Title
 from winnow.finding.v1.verdict_pb2 import (
     RISK_HIGH,
     RISK_LOW,
@@ -87,17 +87,25 @@ _KEY_MISSING = frozenset({"check.pem_header", "check.pem_elided", "check.pem_enc
 _EVEN = 0.5
 # Real, and by its own word for nothing that matters.
 _DEVELOPMENT_KEY = "value.django_insecure"
+# Documentation's own tokens are real nowhere; what was learned of others says nothing of them.
+_NOBODYS = frozenset({"check.jwt_sample"})
+# No provider issued what fails its own checksum, but a scanner may have cut or changed it.
+MISMADE = "check.failed"
+_MISMADE_AT_MOST = 0.6
 # What is asked of clues after they were weighed.
 _MARKS = (
     _SETTLED
     | _KNOWN
     | _KNOWN_NOT
     | _KEY_MISSING
-    | {"validity.live", "triage.true_positive", "check.failed"}
+    | _NOBODYS
+    | {"validity.live", "triage.true_positive", "check.passed", MISMADE}
     | {_ENCODED_KEY, _WHOLE_KEY, _DEVELOPMENT_KEY}
 )
-# From this confidence on the keys to everything are worth a look.
+# From this confidence on the keys to everything are worth a look,
 _WORTH_A_LOOK = 0.4
+# and from this on what a rule of one kind has seen, and the report does not show.
+_UNSEEN = 0.2
 
 # A person confirmed it, in the report itself.
 _CONFIRMED = 0.98
@@ -123,14 +131,19 @@ def _counts(clue: Clue, provider: Clue | None) -> bool:
 class Weighed(msgspec.Struct, frozen=True, eq=False, gc=False):
     """What a set of clues comes to: probability (0 to 1), risk, the clues that
     counted with the combinations that follow from them, strongest first, the
-    provider whose shape the value has, and what the credential opens. `kinds` are
-    those of the clues; `marks` the ids among them that are asked for later."""
+    provider whose shape the value has, and what the credential opens by its value and name.
+    `title` is what the scanner's rule is about, where the value does not tell; `opens` what
+    the credential opens by all of it; `aside` whether it stands where credentials usually
+    belong to nobody. `kinds` are those of the clues; `marks` the ids among them that are asked for later."""
 
     confidence: float
     risk: Risk.ValueType
     clues: tuple[Clue, ...]
     provider: Clue | None
     impact: Impact
+    title: Title | None
+    opens: Impact
+    aside: bool
     kinds: frozenset[str]
     marks: frozenset[str]
 
@@ -171,16 +184,25 @@ def weigh(pack: RulePack, seen: Sequence[Clue], profile: Profile) -> Weighed:
     elif "triage.true_positive" in marks:
         confidence = max(confidence, _CONFIRMED)
     impact = _impact(provider, frozenset([clue.kind for clue in clues]))
+    title = _title(clues) if provider is None else None
+    opens = title.impact if title is not None else impact
     clues.sort(key=_strength)
-    risk = _risk(confidence, impact, kinds, marks, profile)
-    return Weighed(confidence, risk, tuple(clues), provider, impact, kinds, marks)
+    aside = _aside(clues, marks)
+    risk = _risk(confidence, opens, title, aside, kinds, marks, profile)
+    return Weighed(
+        confidence, risk, tuple(clues), provider, impact, title, opens, aside, kinds, marks
+    )
 
 
 def bounded(weighed: Weighed, confidence: float) -> float:
-    """A learned probability, not below that of the clues where they know better: not in
-    tests, examples and the like, where the same form means nothing. Nor above a doubt where
-    they know that it is none."""
+    """A learned probability, not above that of the clues for what is nobody's or made up,
+    nor above a doubt where they know that it is none; and not below it where they know
+    better: not in tests, examples and the like, where the same form means nothing."""
     marks, known = weighed.marks, round(weighed.confidence, 4)
+    if marks & _NOBODYS:
+        return min(confidence, known)
+    if MISMADE in marks:
+        return min(confidence, _MISMADE_AT_MOST)
     if _ENCODED_KEY in marks:
         return max(confidence, known)
     if marks & _KNOWN_NOT:
@@ -196,7 +218,15 @@ def bounded(weighed: Weighed, confidence: float) -> float:
 
 def risk_at(weighed: Weighed, confidence: float, profile: Profile) -> Risk.ValueType:
     """The risk under another probability, as the model gives it."""
-    return _risk(confidence, weighed.impact, weighed.kinds, weighed.marks, profile)
+    return _risk(
+        confidence,
+        weighed.opens,
+        weighed.title,
+        weighed.aside,
+        weighed.kinds,
+        weighed.marks,
+        profile,
+    )
 
 
 @lru_cache(4096)
@@ -214,6 +244,20 @@ def _strength(clue: Clue) -> tuple[float, str]:
     return (-abs(clue.weight), clue.id)
 
 
+def _aside(clues: Sequence[Clue], marks: frozenset[str]) -> bool:
+    """Whether it stands among what belongs to nobody, by its path, or by its line or name
+    where no checksum says otherwise."""
+    made = "check.passed" in marks
+    return any(clue.kind in SIDE_PLACES and (clue.where == "path" or not made) for clue in clues)
+
+
+def _title(clues: Sequence[Clue]) -> Title | None:
+    """What the scanner's rule is about, unless the value is nothing of the kind."""
+    if any(clue.id == "rule.contradicted" for clue in clues):
+        return None
+    return next((clue.title for clue in clues if clue.title is not None), None)
+
+
 def _impact(provider: Clue | None, kinds: frozenset[str]) -> Impact:
     """What the credential opens, if it is one."""
     if provider is not None and provider.provider is not None:
@@ -226,6 +270,8 @@ def _impact(provider: Clue | None, kinds: frozenset[str]) -> Impact:
 def _risk(
     confidence: float,
     impact: Impact,
+    title: Title | None,
+    aside: bool,
     kinds: frozenset[str],
     marks: frozenset[str],
     profile: Profile,
@@ -236,13 +282,13 @@ def _risk(
         return RISK_LOW
     if "triage.true_positive" in marks:
         return RISK_HIGH
-    if "check.failed" in marks:
-        # No provider issued it, but the scanner may have cut or masked it.
+    if MISMADE in marks:
         return RISK_LOW if confidence < profile.floor else RISK_MEDIUM
     if impact == "public" or confidence < profile.floor:
         worth_a_look = impact == "account" and confidence >= min(_WORTH_A_LOOK, profile.floor)
-        return RISK_MEDIUM if worth_a_look else RISK_LOW
-    if kinds & SIDE_PLACES or "expired" in kinds:
+        unseen = title is not None and "redacted" in kinds and not aside and confidence >= _UNSEEN
+        return RISK_MEDIUM if worth_a_look or unseen else RISK_LOW
+    if aside or "expired" in kinds:
         return RISK_MEDIUM
     if _DEVELOPMENT_KEY in marks and "production configuration" not in kinds:
         return RISK_MEDIUM

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from moderator.rules import Clue
-from moderator.weighing import SIDE_PLACES, Weighed
+from moderator.rules import Clue, Title
+from moderator.weighing import MISMADE, SIDE_PLACES, Weighed
 from winnow.finding.v1.verdict_pb2 import RISK_LOW, RISK_MEDIUM, Risk
 
 MAX_REASON = 512
@@ -23,6 +23,8 @@ _NOT_A_CREDENTIAL = {
     "encrypted": "Encrypted value, of no use without its key",
 }
 _GENERIC_SUBJECTS = ("AWS secret access key", "password", "API key", "secret", "token")
+_UNSEEN = " The report does not hold the value: only its rule and place were weighed."
+_FIRST_FIND_OUT = "Find out whether it is real; if so, revoke it and issue a new one."
 _LOWER_CASE_BRANDS = frozenset({"npm", "age"})
 _REMEDIES = {
     "account": "Revoke it, issue a new one, and look for its use in the audit trail; removing it from the file alone does not help.",
@@ -44,12 +46,14 @@ def _place(clues: Sequence[Clue]) -> Clue | None:
     return max(places, key=lambda clue: (clue.kind in SIDE_PLACES, abs(clue.weight)))
 
 
-def _subject(clues: Sequence[Clue], provider: Clue | None) -> str:
+def _subject(clues: Sequence[Clue], provider: Clue | None, title: Title | None) -> str:
     if provider is not None and provider.provider is not None:
-        title = provider.provider.title
+        known = provider.provider.title
         # A brand keeps its own spelling: npm, age.
-        brand = title.partition(" ")[0] in _LOWER_CASE_BRANDS
-        return title if brand else title[0].upper() + title[1:]
+        brand = known.partition(" ")[0] in _LOWER_CASE_BRANDS
+        return known if brand else known[0].upper() + known[1:]
+    if title is not None:
+        return f"Possible {title.title}"
     kinds = {clue.kind for clue in clues}
     for kind in _GENERIC_SUBJECTS:
         if kind in kinds:
@@ -65,17 +69,18 @@ def reason(weighed: Weighed, risk: Risk.ValueType, doubtful: bool) -> str:
         risk: what they come to.
         doubtful: whether the confidence is below one half.
     """
-    clues, provider, impact = weighed.clues, weighed.provider, weighed.impact
+    clues, provider, impact = weighed.clues, weighed.provider, weighed.opens
     ordered = [clue for clue in clues if clue.provider is None and clue.kind != "base"]
-    for_it = [clue.says for clue in ordered if clue.weight > 0 and clue.where != "path"]
+    for_it = _for_it(ordered)
     against = [clue for clue in ordered if clue.weight < 0]
     place = _place(clues)
-    subject = _subject(clues, provider)
+    subject = _subject(clues, provider, weighed.title)
     where = f" in {_article(place.kind)}" if place is not None else ""
     if provider is not None and impact == "public" and risk == RISK_LOW:
         return f"{subject}{where}: public by design, it opens nothing by itself."
+    unseen = _UNSEEN if "redacted" in weighed.kinds else ""
     if doubtful and risk == RISK_LOW:
-        return _unlikely(subject, where, for_it, against)[:MAX_REASON]
+        return (_unlikely(subject, where, for_it, against) + unseen)[:MAX_REASON]
     text = f"{subject}{where}"
     if doubtful:
         text += ", in doubt"
@@ -87,14 +92,27 @@ def reason(weighed: Weighed, risk: Risk.ValueType, doubtful: bool) -> str:
     counter = [clue.says for clue in against if clue.where != "path"]
     if counter:
         text += f" Against it: {counter[0]}."
+    text += unseen
     if risk == RISK_LOW:
         text += " Nothing needs to be done beyond cleaning up."
-    elif risk == RISK_MEDIUM and place is not None and place.kind in SIDE_PLACES:
+    elif risk == RISK_MEDIUM and (
+        MISMADE in weighed.marks or (place is not None and place.kind in SIDE_PLACES)
+    ):
         text += " " + _REMEDIES["limited"]
+    elif doubtful:
+        text += " " + _FIRST_FIND_OUT
     else:
         own = provider.provider.remedy if provider is not None and provider.provider else ""
         text += " " + (own or _REMEDIES[impact])
     return text[:MAX_REASON]
+
+
+def _for_it(clues: Sequence[Clue]) -> list[str]:
+    """What speaks for it, but for places; of names the strongest."""
+    said = [clue for clue in clues if clue.weight > 0 and clue.where != "path"]
+    said = [clue for clue in said if clue.kind != "redacted"]
+    names = [clue for clue in said if clue.where == "name"]
+    return [clue.says for clue in said if clue not in names[1:]]
 
 
 def _unlikely(subject: str, where: str, for_it: Sequence[str], against: Sequence[Clue]) -> str:

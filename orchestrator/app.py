@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, SecretStr
 
-from runtime.config import GuardedSettings, SealingSettings, Span
+from runtime.config import GuardedSettings, LimitSettings, SealingSettings, Span
 
 if TYPE_CHECKING:
     import grpc
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from runtime.server import Service
 
 
-class OrchestratorSettings(GuardedSettings, SealingSettings):
+class OrchestratorSettings(GuardedSettings, LimitSettings, SealingSettings):
     """Settings of `winnow serve orchestrator`."""
 
     orchestrator_listen: str = Field(
@@ -34,6 +34,9 @@ class OrchestratorSettings(GuardedSettings, SealingSettings):
     max_records: int = Field(5_000_000, ge=1, description="records that a report may have")
     max_queue_depth: int = Field(
         10_000, ge=1, description="reports that wait or run above which no other is taken"
+    )
+    tenant_queue_share: float = Field(
+        0.5, gt=0, le=1, description="part of max_queue_depth that one tenant's reports may be"
     )
     orchestrator_max_memory_bytes: int = Field(
         2 << 30,
@@ -88,11 +91,13 @@ def build(settings: OrchestratorSettings) -> Service:
     from runtime import transport as transports
     from runtime.access import Access
     from runtime.breaker import Breaker, GuardedChannel
+    from runtime.buckets import PostgresStore
     from runtime.channels import dial
     from runtime.consumers import Consumer
     from runtime.database import Database
     from runtime.jobs import Queue
     from runtime.keyring import Keyring
+    from runtime.limits import Limits, Places, Rate
     from runtime.schedules import Scheduler
     from runtime.server import Service
     from runtime.signatures import Signatures
@@ -128,6 +133,8 @@ def build(settings: OrchestratorSettings) -> Service:
     leases = Database(database_url, 2, role="winnow_background", name="leases")
     # Nor must whoever calls.
     doorkeeping = Database(database_url, 2, role="winnow_background", name="keys")
+    # Nor they for buckets; the pool is empty unless buckets are there.
+    rates = Database(database_url, 2, role="winnow_background", name="rates")
     keyring = Keyring.of(settings)
     tls = Tls.of(settings)
     channels = {
@@ -156,6 +163,7 @@ def build(settings: OrchestratorSettings) -> Service:
         background,
         queue.waiting_of(RUN),
         settings.max_queue_depth,
+        settings.tenant_queue_share,
         settings.orchestrator_max_memory_bytes,
     )
     gate = AuditGate(audit if settings.audit_required else None)
@@ -206,6 +214,9 @@ def build(settings: OrchestratorSettings) -> Service:
     )
     # Whose a key is decides which tenant's a call is.
     access = Access(doorkeeping, required=required, keyring=keyring)
+    # For gateways too, which have no way to the database.
+    buckets = PostgresStore(rates)
+    limits = Limits(Rate.of(settings, lambda: buckets), Places.of(settings))
     signatures = Signatures(doorkeeping, access, timedelta(seconds=settings.signature_tolerance))
     seals = SealService(background, queue, keyring, worker.ring)
     credentials = CredentialService(database)
@@ -217,7 +228,7 @@ def build(settings: OrchestratorSettings) -> Service:
         if job.kind == RUN:
             watches.ring(uuid.UUID(job.key))
 
-    keys = AccessService(database, outbox, access, signatures, keyring)
+    keys = AccessService(database, outbox, access, signatures, keyring, buckets)
     queues = QueueService(database, queue, runner.reopen, retried)
 
     def register(server: grpc.aio.Server) -> None:
@@ -233,12 +244,14 @@ def build(settings: OrchestratorSettings) -> Service:
 
     async def close() -> None:
         await worker.stop()
+        await limits.close()
         await leases.close()
         await transport.close()
         for channel in channels.values():
             await channel.close()
         await background.close()
         await doorkeeping.close()
+        await rates.close()
         await database.close()
 
     return Service(
@@ -256,5 +269,6 @@ def build(settings: OrchestratorSettings) -> Service:
         background=(outbox.run, worker.run, consume, scheduler.run),
         close=close,
         access=access,
+        limits=limits,
         facts=facts.of(leases, (RUN, SETTLE, *(one.kind for one in housekeeping.SCHEDULES))),
     )

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from orchestrator import store_queue
-from runtime import metrics
+from runtime import buckets, metrics
 from runtime.database import Database
 from winnow.queue.v1.queue_service_pb2 import QueueDepth
 
@@ -23,7 +23,9 @@ def of(database: Database, kinds: Sequence[str]) -> metrics.Facts:
         for gauge in (metrics.QUEUE_JOBS, metrics.QUEUE_AGE, metrics.OUTBOX_EVENTS):
             gauge.clear()
         metrics.OUTBOX_AGE.set(math.nan)
+        metrics.RATE_BUCKETS.labels("postgres").set(math.nan)
         seen = await database.run(store_queue.depths)
+        metrics.RATE_BUCKETS.labels("postgres").set(await database.run(buckets.count))
         none = {kind: QueueDepth(kind=kind) for kind in kinds}
         found = {**none, **{depth.kind: depth for depth in seen.kinds}}
         for kind, depth in found.items():

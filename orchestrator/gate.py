@@ -4,13 +4,14 @@ is too much to do already."""
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import grpc
 from sqlalchemy import Connection
 
-from runtime import pressure
+from runtime import context, pressure
 from runtime.channels import call
 from runtime.database import Database
 from runtime.errors import WinnowError, from_rpc
@@ -66,31 +67,34 @@ class AuditGate:
 
 
 class Crowd:
-    """Refuses reports while too many wait, or memory is short.
+    """Refuses reports while too many wait, in all or of their tenant, or memory is short.
 
     Args:
         database: where the queue is, of all tenants.
-        count: how many there are, up to a number.
+        count: how many there are of each tenant, up to a number in all.
         most: that may be.
+        share: of these that one tenant may have, 0 to 1.
         max_memory: bytes that this process may have; 0 for any number.
     """
 
     def __init__(
         self,
         database: Database,
-        count: Callable[[Connection, int], int],
+        count: Callable[[Connection, int], dict[str, int]],
         most: int,
+        share: float,
         max_memory: int,
     ) -> None:
         self._database = database
         self._count = count
         self._most = most
+        self._most_of_one = max(int(most * share), 1)
         self._max_memory = max_memory
-        self._there = 0
+        self._there: Counter[str] = Counter()
         self._good_until = 0.0
 
     async def check(self) -> None:
-        """Returns if there is room for one more.
+        """Returns if there is room for one more of the calling context's tenant.
 
         Raises:
             WinnowError: OVERLOADED.
@@ -98,13 +102,17 @@ class Crowd:
         pressure.check_memory(self._max_memory)
         if time.monotonic() >= self._good_until:
             self._good_until = time.monotonic() + _GOOD_FOR_SECONDS
-            self._there = await self._database.run(self._count, self._most)
+            self._there = Counter(await self._database.run(self._count, self._most))
+        tenant = context.tenant.get()
+        if self._there[tenant] >= self._most_of_one:
+            raise _full("as many reports of this tenant wait", "tenant_queue_depth")
+        if self._there.total() >= self._most:
+            raise _full("as many reports wait", "queue_depth")
         # Those that came since count too.
-        self._there += 1
-        if self._there > self._most:
-            raise WinnowError(
-                "OVERLOADED",
-                "as many reports wait as may wait at a time",
-                retry_after=5.0,
-                backpressure="queue_depth",
-            )
+        self._there[tenant] += 1
+
+
+def _full(what: str, word: str) -> WinnowError:
+    return WinnowError(
+        "OVERLOADED", f"{what} as may wait at a time", retry_after=5.0, backpressure=word
+    )

@@ -11,7 +11,7 @@ from orchestrator import store, store_idempotency, store_queue
 from orchestrator.retention import RETENTION
 from orchestrator.service_decisions import settle_all
 from orchestrator.tables import activity, idempotency, inbox
-from runtime import consumers, signatures
+from runtime import buckets, consumers, signatures
 from runtime.clock import uuid7
 from runtime.database import Database
 from runtime.jobs import Job, Queue
@@ -40,6 +40,7 @@ _SWEEPS: dict[str, Callable[[Connection], int]] = {
         connection, activity.c.hour, _ACTIVITY_KEPT
     ),
     "nonces.sweep": signatures.sweep,
+    "buckets.sweep": buckets.sweep,
     # An expiry has a job of its own; this finds what an older version left.
     "decisions.sweep": settle_all,
 }
@@ -49,6 +50,7 @@ SCHEDULES = (
     Schedule("uploads.sweep", "uploads.sweep", "7 * * * *", catch_up=CatchUp.ONCE),
     Schedule("idempotency.sweep", "idempotency.sweep", "17 * * * *", catch_up=CatchUp.ONCE),
     Schedule("nonces.sweep", "nonces.sweep", "*/5 * * * *", catch_up=CatchUp.ONCE),
+    Schedule("buckets.sweep", "buckets.sweep", "*/5 * * * *", catch_up=CatchUp.ONCE),
     Schedule("inbox.sweep", "inbox.sweep", "27 3 * * *", catch_up=CatchUp.ONCE),
     Schedule("decisions.sweep", "decisions.sweep", "47 * * * *", catch_up=CatchUp.ONCE),
     Schedule("activity.sweep", "activity.sweep", "37 3 * * *", catch_up=CatchUp.ONCE),

@@ -33,6 +33,7 @@ from runtime.database import Database
 from runtime.errors import WinnowError, from_rpc
 from runtime.keyring import Keyring
 from winnow.finding.v1.finding_batch_pb2 import FindingBatch
+from winnow.finding.v1.finding_pb2 import ValueState
 from winnow.finding.v1.verdict_pb2 import Verdict, VerdictBatch
 from winnow.moderate.v1.moderate_service_pb2 import ModerateBatchRequest, ModerateHeader
 from winnow.report.v1.report_pb2 import Report
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 _BATCH = 256
 _DEADLINE = 60.0  # seconds for a batch
 _LLM = "llm"
+PRESENT = ValueState.VALUE_STATE_PRESENT
 # Input of a verdict that was made later than its report: the moment it was made as of.
 _AS_OF = "judged_at"
 
@@ -106,8 +108,8 @@ class Rejudger:
         """One pass over a report's findings.
 
         Raises:
-            WinnowError: REPORT_NOT_FOUND, REPORT_STATE, REPORT_SHREDDED, and what the
-                moderator raised.
+            WinnowError: REPORT_NOT_FOUND, REPORT_STATE, REPORT_SHREDDED, SEAL_BROKEN, and
+                what the moderator raised.
         """
         report = await self._database.run(store.get, report_id, tenant)
         if report.status != states.DONE:
@@ -144,7 +146,15 @@ class Rejudger:
         report_id = uuid.UUID(report.report_id)
         stands = store.get(connection, report_id, report.tenant_id)
         data_key = sealing.data_key(connection, self._keyring, stands)
-        return data_key, store_rejudge.page(connection, report_id, report.tenant_id, after, _BATCH)
+        page = store_rejudge.page(connection, report_id, report.tenant_id, after, _BATCH)
+        for one in page:
+            if one.finding.value_state == PRESENT and not one.finding.sealed_evidence:
+                raise WinnowError(
+                    "SEAL_BROKEN",
+                    f"the sealed evidence of finding {one.ordinal} is gone",
+                    ordinal=str(one.ordinal),
+                )
+        return data_key, page
 
     async def _judge(self, header: ModerateHeader, page: Sequence[Judged]) -> VerdictBatch:
         request = ModerateBatchRequest(

@@ -31,7 +31,7 @@ from orchestrator.intake import RawReport, Upload
 from orchestrator.outbox import Outbox
 from orchestrator.rejudge import moderate_header
 from orchestrator.relay import Legs, Reading, Relay, Source, Writer, stored_unjudged
-from runtime import crash, metrics
+from runtime import context, crash, metrics
 from runtime.clock import now
 from runtime.database import Database
 from runtime.errors import WinnowError
@@ -49,7 +49,10 @@ from winnow.seal.v1.data_key_pb2 import DataKey
 _log = get_logger()
 
 RUN = "report.run"
-AT_ONCE = 4
+# At a time; the last place is for whoever has none, so that nobody's long reports keep
+# all others waiting.
+AT_ONCE = 5
+KEPT = 1
 # Payload of a run: whether its end is to be kept for the caller's idempotency key.
 KEYED = "keyed"
 
@@ -108,7 +111,7 @@ class Runner:
         self._fresh: dict[uuid.UUID, Fresh] = {}
         self._local: dict[uuid.UUID, asyncio.Future[Ended | None]] = {}
         self._failed: dict[uuid.UUID, Report] = {}
-        self.kind = Kind(RUN, self._run, self._gave_up, AT_ONCE)
+        self.kind = Kind(RUN, self._run, self._gave_up, AT_ONCE, KEPT)
 
     async def admit(
         self,
@@ -122,7 +125,8 @@ class Runner:
             The new report, if there is one after all, and how it ends, if it runs here: a future
             whose result is None if another worker goes on with it.
         """
-        here = worker.reserve(RUN)
+        tenant = context.tenant.get()
+        here = worker.reserve(RUN, tenant)
         # What it says can be read before it is durable; it is only written after.
         early = None
         if here and upload.raw.at_hand:
@@ -147,7 +151,7 @@ class Runner:
                 if early is not None:
                     await early.close()
                 if here:
-                    worker.give_back(RUN)
+                    worker.give_back(RUN, tenant)
         crash.point("intake.admitted", bool(begun))
         self._outbox.ring()
         if not begun:

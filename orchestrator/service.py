@@ -27,6 +27,7 @@ from runtime.worker import Worker
 from winnow.ingest.v1.ingest_service_pb2 import ListFormatsRequest
 from winnow.report.v1 import report_service_pb2 as pb
 from winnow.report.v1 import report_service_pb2_grpc as rpc
+from winnow.report.v1.report_pb2 import Report
 
 if TYPE_CHECKING:
     from winnow.ingest.v1.ingest_service_pb2_grpc import IngestServiceAsyncStub
@@ -66,7 +67,12 @@ class ReportService(rpc.ReportServiceServicer):
     async def SubmitReport(
         self, request_iterator: AsyncIterator[pb.SubmitReportRequest], servicer_context: Any
     ) -> pb.SubmitReportResponse:
-        return await self._submissions.take(request_iterator, servicer_context.time_remaining)
+        async def accepted(report: Report) -> None:
+            await servicer_context.send_initial_metadata(((context.REPORT_KEY, report.report_id),))
+
+        return await self._submissions.take(
+            request_iterator, servicer_context.time_remaining, accepted
+        )
 
     async def GetReport(self, request: pb.GetReportRequest, _context: Any) -> pb.GetReportResponse:
         report_id, tenant = uuid.UUID(request.report_id), context.tenant.get()

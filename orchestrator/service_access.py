@@ -8,8 +8,9 @@ from typing import Any
 from orchestrator import store_access
 from orchestrator.outbox import Outbox
 from orchestrator.service_decisions import mask
-from runtime import api_keys, context, paging
+from runtime import api_keys, context, limits, paging
 from runtime.access import Access
+from runtime.buckets import PostgresStore
 from runtime.clock import now
 from runtime.database import Database
 from runtime.errors import WinnowError
@@ -33,6 +34,7 @@ class AccessService(rpc.AccessServiceServicer):
         access: checks keys; told of those that were revoked here.
         signatures: looks at signed requests.
         keyring: seals what keys sign with.
+        buckets: which gateways share.
     """
 
     def __init__(
@@ -42,12 +44,14 @@ class AccessService(rpc.AccessServiceServicer):
         access: Access,
         signatures: Signatures,
         keyring: Keyring,
+        buckets: PostgresStore,
     ) -> None:
         self._database = database
         self._outbox = outbox
         self._access = access
         self._signatures = signatures
         self._keyring = keyring
+        self._buckets = buckets
 
     async def CreateApiKey(
         self, request: pb.CreateApiKeyRequest, _context: Any
@@ -136,6 +140,16 @@ class AccessService(rpc.AccessServiceServicer):
         )
         answer.expires_at.FromDatetime(made.until)
         return answer
+
+    async def TakeTokens(
+        self, request: pb.TakeTokensRequest, _context: Any
+    ) -> pb.TakeTokensResponse:
+        key_id = context.caller.get().key_id
+        bucket = limits.bucket_of(key_id) if key_id else f"other {request.bucket}"
+        taken, full = await self._buckets.take(
+            bucket, request.span_us / 1e6, request.most_us / 1e6, owed=request.owed
+        )
+        return pb.TakeTokensResponse(taken=taken, full_us=round(full * 1e6))
 
 
 def _maker() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 
 import structlog
@@ -73,13 +73,17 @@ class Submissions:
         self._crowd = crowd
 
     async def take(
-        self, requests: AsyncIterator[SubmitReportRequest], remaining: Callable[[], float | None]
+        self,
+        requests: AsyncIterator[SubmitReportRequest],
+        remaining: Callable[[], float | None],
+        accepted: Callable[[Report], Awaitable[None]],
     ) -> SubmitReportResponse:
         """Receives a report, makes it durable, and waits for its end if that is wanted.
 
         Args:
             requests: header, chunks, end.
             remaining: seconds that the call may still last; None: for ever.
+            accepted: told of a new report whose end is waited for.
 
         Raises:
             WinnowError: what `AuditGate.check` and `Intake.receive` and `Upload.create` raise; why the report
@@ -93,6 +97,8 @@ class Submissions:
         structlog.contextvars.bind_contextvars(report_id=report.report_id)
         header, earlier = upload.header, upload.earlier
         if header.wait:
+            if earlier is None:
+                await accepted(report)
             ended = earlier.ended if earlier else None
             if ended is None:
                 seconds = _patience(header, remaining())

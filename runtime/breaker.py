@@ -11,11 +11,13 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Any
 
 import grpc
 
+from runtime import metrics
 from runtime.channels import now_of
 from runtime.errors import WinnowError
 from runtime.log import get_logger
@@ -44,11 +46,26 @@ class Breaker:
         self._opened = 0
         self._until = 0.0
         self._probing = False
+        # The service's name, without the word.
+        peer = service.partition(" ")[0]
+        self._times_opened = metrics.BREAKER_OPENED.labels(peer)
+        for state in metrics.BREAKER_STATES:
+            metrics.BREAKER_STATE.labels(peer, state).set_function(partial(self._is, state))
+
+    @property
+    def state(self) -> str:
+        """One of runtime.metrics.BREAKER_STATES."""
+        if not self._opened:
+            return "closed"
+        return "open" if self.open else "half_open"
 
     @property
     def open(self) -> bool:
         """Whether calls fail at once: not while a probe is due, or nobody would make one."""
         return self._clock() < self._until
+
+    def _is(self, state: str) -> float:
+        return float(self.state == state)
 
     def check(self) -> None:
         """Returns if a call may be made; what becomes of it is told by `answered`, `failed`
@@ -94,6 +111,7 @@ class Breaker:
             self._until = self._clock() + seconds * random.uniform(0.5, 1.0)  # noqa: S311
             self._opened = min(self._opened + 1, 10)
             self._probing = False
+            self._times_opened.inc()
             _log.warning("breaker.opened", status="error", peer=self._service)
 
     def left(self) -> None:

@@ -21,7 +21,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, Field, SecretBytes, ValidationError
+from pydantic import BeforeValidator, Field, SecretBytes, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -42,6 +42,7 @@ _OTHER_NAMES = frozenset(
         "WINNOW_API_KEY",
         "WINNOW_API_KEY_FILE",
         "WINNOW_MATCHER",
+        "WINNOW_MATCHER_CACHE",
         "WINNOW_SAMPLES",
         "WINNOW_CRASH_POINT",
     }
@@ -182,6 +183,33 @@ def is_local(listen: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+class LimitSettings(Settings):
+    """Settings of what counts its callers' calls (runtime.limits)."""
+
+    rate_capacity: int = Field(
+        1000, ge=0, description="tokens of a key's bucket, one for a request; 0: no rate limit"
+    )
+    rate_refill_per_second: float = Field(
+        100.0, gt=0, description="tokens that come back to a key's bucket in a second"
+    )
+    rate_cost_per_mib: float = Field(
+        1.0, ge=0, description="tokens that each MiB of a body costs beside"
+    )
+    rate_store: SecretStr = Field(
+        SecretStr("memory"),
+        description="where buckets are: memory, or shared: postgres, valkey://host:port",
+    )
+    concurrency: int = Field(
+        64, ge=0, description="requests with keys worked on at a time; 0: any number"
+    )
+    tenant_concurrency: int = Field(
+        16, ge=1, description="requests of one tenant worked on at a time"
+    )
+    concurrency_patience: float = Field(
+        10.0, gt=0, description="seconds that a request waits for its turn"
+    )
 
 
 class SealingSettings(Settings):

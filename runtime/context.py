@@ -20,6 +20,11 @@ from winnow.access.v1.api_key_pb2 import Role
 
 REQUEST_ID_KEY = "x-request-id"
 TENANT_KEY = "x-winnow-tenant"
+# What the gateway says of its calls, which it has counted; believed where callers show no
+# certificate.
+THROUGH_GATEWAY = ("x-winnow-through", "gateway")
+# Initial metadata of an answer to SubmitReport that is still to come: the report is durable.
+REPORT_KEY = "x-winnow-report"
 
 DEFAULT_TENANT = "default"
 
@@ -45,6 +50,8 @@ LOCAL = Caller("", "local", frozenset(Role.values()) - {Role.ROLE_UNSPECIFIED})
 caller: ContextVar[Caller] = ContextVar("caller", default=LOCAL)
 # What the gateway's caller sent, to be handed on as it is.
 authorization: ContextVar[str] = ContextVar("authorization", default="")
+# Whether this is the gateway, which makes calls for its callers.
+through_gateway: ContextVar[bool] = ContextVar("through_gateway", default=False)
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 
@@ -85,4 +92,5 @@ def outgoing() -> tuple[tuple[str, str], ...]:
     shown = authorization.get()
     who = (api_keys.HEADER, shown) if shown else (TENANT_KEY, tenant.get())
     own = ((REQUEST_ID_KEY, request_id.get() or str(uuid7())), who)
-    return (*own, *tracing.carrier().items())
+    through = (THROUGH_GATEWAY,) if through_gateway.get() else ()
+    return (*own, *through, *tracing.carrier().items())

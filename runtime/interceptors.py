@@ -3,8 +3,9 @@
 1. context: request id and tenant from metadata, into context variables and logs;
    then who calls, and whether he may: by his certificate (runtime.peers) where
    services speak mutual TLS, by the key that he shows (runtime.access) where keys count;
-2. limits: calls at once, watchers aside; what the caller has left, or a minute, bounds
-   a unary handler; silence bounds a stream of requests;
+2. limits: what a key may send, unless the gateway has counted it (runtime.limits); calls
+   at once, watchers aside; what the caller has left, or a minute, bounds a unary handler;
+   silence bounds a stream of requests;
 3. validation: protovalidate rules of headers and unary requests;
 4. the handler;
 5. errors: `WinnowError` to a rich status; anything else is a defect and becomes
@@ -19,7 +20,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext
+from contextlib import (
+    AbstractAsyncContextManager,
+    aclosing,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import grpc
@@ -33,11 +40,12 @@ from runtime.calls import Call
 from runtime.clock import uuid7
 from runtime.errors import WinnowError, to_status
 from runtime.log import get_logger
-from runtime.peers import Peers
+from runtime.peers import GATEWAY, Peers, identity_of
 from runtime.streams import idle
 
 if TYPE_CHECKING:
     from runtime.access import Access
+    from runtime.limits import Limits
 
 _log = get_logger()
 _Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Any]]
@@ -49,6 +57,8 @@ IDLE_SECONDS = 180.0
 
 _NO_RETRY = ("grpc-retry-pushback-ms", "-1")
 
+# What waits for events, as all methods of this name do.
+_WATCH = "/Watch"
 # Infrastructure calls are frequent and dull.
 _QUIET = ("/grpc.health.", "/grpc.reflection.")
 
@@ -86,7 +96,7 @@ class _Places:
         if method.startswith(_QUIET):
             yield
             return
-        if "/Watch" in method:
+        if _WATCH in method:
             task = asyncio.current_task()
             assert task is not None
             self.watching.add(task)
@@ -109,6 +119,7 @@ class _Guards(NamedTuple):
 
     peers: Peers | None
     access: Access | None
+    limits: Limits | None
 
 
 class ServiceInterceptor(grpc.aio.ServerInterceptor):
@@ -118,13 +129,18 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
         at_once: calls that are worked on at a time.
         peers: who may call, where callers have certificates.
         access: admits calls; None where no keys are checked.
+        limits: of callers with keys; None for none.
     """
 
     def __init__(
-        self, at_once: int, peers: Peers | None = None, access: Access | None = None
+        self,
+        at_once: int,
+        peers: Peers | None = None,
+        access: Access | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self._places = _Places(at_once)
-        self._guards = _Guards(peers, access)
+        self._guards = _Guards(peers, access, limits)
 
     def end_watches(self) -> None:
         """Ends what only watches: it would hold up a drain for as long as it may."""
@@ -171,6 +187,7 @@ class _Scope:
         self._context = servicer_context
         self._peers = guards.peers
         self._access = None if method.startswith(_QUIET) else guards.access
+        self._limits = guards.limits
         self._metadata = tuple(servicer_context.invocation_metadata() or ())
         self._started = time.perf_counter()
         self._seen = None if method.startswith(_QUIET) else Call(method, servicer_context)
@@ -188,6 +205,30 @@ class _Scope:
             await self._access.admit(self._method, self._metadata)
             if key_id := context.caller.get().key_id:
                 structlog.contextvars.bind_contextvars(tenant=context.tenant.get(), key_id=key_id)
+
+    def within_limits(self, size: int) -> AbstractAsyncContextManager[Callable[[int], None] | None]:
+        """Is entered once what the call costs is paid, unless nobody counts it here.
+
+        Args:
+            size: bytes of the request.
+
+        Returns:
+            What is to be told how many bytes have come later.
+
+        Raises:
+            WinnowError: RATE_LIMITED, OVERLOADED.
+        """
+        key = context.caller.get().key_id
+        if self._limits is None or not key or self._through_gateway():
+            return nullcontext()
+        lasting = _WATCH in self._method
+        return self._limits.within(context.tenant.get(), key, size, lasting=lasting)
+
+    def _through_gateway(self) -> bool:
+        """Whether the gateway hands the call on, and has counted it."""
+        if self._peers is not None:
+            return identity_of(self._context) == GATEWAY
+        return context.THROUGH_GATEWAY in self._metadata
 
     @asynccontextmanager
     async def admitted(self) -> AsyncIterator[None]:
@@ -270,8 +311,16 @@ def _decoded(message: Any) -> Any:
     return message
 
 
-async def _each_decoded(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+def _size(message: Any) -> int:
+    return message.ByteSize() if isinstance(message, Message) else 0
+
+
+async def _each_decoded(
+    requests: AsyncIterator[Any], count: Callable[[int], None] | None
+) -> AsyncIterator[Any]:
     async for request in idle(requests, IDLE_SECONDS, "caller"):
+        if count:
+            count(_size(request))
         yield _decoded(request)
 
 
@@ -282,17 +331,18 @@ def _unary(
         scope = _Scope(method, servicer_context, guards)
         try:
             await scope.enter()
-            remaining = scope.remaining()
-            if streamed:
-                request = _each_decoded(request)
-            else:
-                validate(_decoded(request))
-                remaining = UNARY_SECONDS if remaining is None else remaining
-            with places.taken(method):
-                async with asyncio.timeout(remaining) as limit:
-                    # What is read as it comes may last, as streams of answers do.
-                    async with scope.admitted() if streamed else nullcontext():
-                        response = await inner(request, servicer_context)
+            async with scope.within_limits(0 if streamed else _size(request)) as count:
+                remaining = scope.remaining()
+                if streamed:
+                    request = _each_decoded(request, count)
+                else:
+                    validate(_decoded(request))
+                    remaining = UNARY_SECONDS if remaining is None else remaining
+                with places.taken(method):
+                    async with asyncio.timeout(remaining) as limit:
+                        # What is read as it comes may last, as streams of answers do.
+                        async with scope.admitted() if streamed else nullcontext():
+                            response = await inner(request, servicer_context)
         except TimeoutError as error:
             if not limit.expired():
                 await scope.fail(error)
@@ -314,21 +364,22 @@ def _streaming(
         scope = _Scope(method, servicer_context, guards)
         try:
             await scope.enter()
-            if not streamed:
-                validate(_decoded(request))
-            elif method.startswith(_QUIET):
-                request = (_decoded(one) async for one in request)
-            else:
-                request = _each_decoded(request)
-            with places.taken(method):
-                result = inner(request, servicer_context)
-                async with scope.admitted():
-                    if hasattr(result, "__aiter__"):
-                        async with aclosing(result) as items:
-                            async for item in items:
-                                yield item
-                    else:
-                        await result
+            async with scope.within_limits(0 if streamed else _size(request)) as count:
+                if not streamed:
+                    validate(_decoded(request))
+                elif method.startswith(_QUIET):
+                    request = (_decoded(one) async for one in request)
+                else:
+                    request = _each_decoded(request, count)
+                with places.taken(method):
+                    result = inner(request, servicer_context)
+                    async with scope.admitted():
+                        if hasattr(result, "__aiter__"):
+                            async with aclosing(result) as items:
+                                async for item in items:
+                                    yield item
+                        else:
+                            await result
         except grpc.aio.AbortError:
             raise
         except Exception as error:  # noqa: BLE001 -- the one place that maps all errors

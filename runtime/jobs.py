@@ -9,13 +9,16 @@ happens once.
 
 `due_at` says when a job may be taken: for one that waits its time, for one that
 runs the end of its lease. All times are the database's own.
+
+Who has many jobs waits for himself: the tenant of whom the fewest run is next, and of
+a tenant's the key of which the fewest run (`line`), each with what is due the longest.
 """
 
 from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -57,6 +60,71 @@ MAX_FAILURES = 50
 # A death counts for several: what kills its workers must not do so fifty times.
 DEATH_COUNTS = 3
 
+# How many jobs a claim looks at beyond those that it wants: others may be taking the
+# first ones just then.
+_SPARE = 16
+# Two probes of an index for each line; what waits behind the first job of a line costs
+# nothing unless it is its turn. Nothing is locked but what is taken.
+_CLAIM = f"""
+WITH RECURSIVE wanted AS (
+    SELECT * FROM unnest(:kinds, :limits) AS one (kind, at_most)
+), lines AS (
+    SELECT kind, tenant_id, line FROM wanted CROSS JOIN LATERAL (
+        SELECT tenant_id, line FROM {{jobs}} AS job
+        WHERE job.kind = wanted.kind AND state <> {DEAD} ORDER BY tenant_id, line LIMIT 1
+    ) AS first
+    UNION ALL
+    SELECT kind, next.tenant_id, next.line FROM lines CROSS JOIN LATERAL (
+        SELECT tenant_id, line FROM {{jobs}} AS job
+        WHERE job.kind = lines.kind AND state <> {DEAD}
+        AND (job.tenant_id, job.line) > (lines.tenant_id, lines.line)
+        ORDER BY tenant_id, line LIMIT 1
+    ) AS next
+), running AS (
+    SELECT kind, tenant_id, line, count(*) AS jobs
+    FROM {{jobs}} WHERE state = {RUNNING} AND due_at > now() GROUP BY kind, tenant_id, line
+), heads AS (
+    SELECT kind, tenant_id, line, since,
+    coalesce(sum(jobs) OVER (PARTITION BY kind, tenant_id), 0) + row_number() OVER (
+        PARTITION BY kind, tenant_id ORDER BY since IS NULL, coalesce(jobs, 0), since
+    ) AS turn
+    FROM lines LEFT JOIN running USING (kind, tenant_id, line) LEFT JOIN LATERAL (
+        SELECT due_at AS since FROM {{jobs}} AS job
+        WHERE job.kind = lines.kind AND job.tenant_id = lines.tenant_id
+        AND job.line = lines.line AND due_at <= now() AND state <> {DEAD}
+        ORDER BY due_at LIMIT 1
+    ) AS head ON true
+), in_turn AS (
+    SELECT kind, at_most, job_id, due_at,
+    turn + row_number() OVER (PARTITION BY kind, tenant_id, line ORDER BY due_at, job_id) AS turn
+    FROM wanted CROSS JOIN LATERAL (
+        SELECT tenant_id, line, turn FROM heads
+        WHERE heads.kind = wanted.kind AND since IS NOT NULL
+        AND (kind, tenant_id) NOT IN (SELECT * FROM unnest(:not_kinds, :not_tenants))
+        ORDER BY turn, since LIMIT at_most + {_SPARE}
+    ) AS first CROSS JOIN LATERAL (
+        SELECT job_id, due_at FROM {{jobs}} AS job
+        WHERE job.kind = wanted.kind AND job.tenant_id = first.tenant_id
+        AND job.line = first.line AND due_at <= now() AND state <> {DEAD}
+        ORDER BY due_at, job_id LIMIT at_most + {_SPARE}
+    ) AS one
+), due AS MATERIALIZED (
+    SELECT one.job_id FROM (
+        SELECT at_most, array_agg(job_id ORDER BY turn, due_at, job_id) AS ids
+        FROM in_turn GROUP BY kind, at_most
+    ) AS kinds CROSS JOIN LATERAL (
+        SELECT job_id FROM {{jobs}} AS job
+        WHERE job_id = ANY (ids) AND due_at <= now() AND state <> {DEAD}
+        ORDER BY array_position(ids, job_id) LIMIT at_most
+        FOR UPDATE SKIP LOCKED
+    ) AS one
+)
+UPDATE {{jobs}} AS job SET state = {RUNNING}, attempt = attempt + 1,
+failures = failures + {DEATH_COUNTS} * (state = {RUNNING})::int,
+worker = :worker, due_at = now() + :lease
+WHERE job_id = ANY (ARRAY(SELECT job_id FROM due)) RETURNING job.*
+"""  # noqa: S608 -- the table's name is ours
+
 
 def jobs_table(metadata: MetaData) -> Table:
     """The table of jobs, in the schema of the service that owns it."""
@@ -67,6 +135,8 @@ def jobs_table(metadata: MetaData) -> Table:
         Column("kind", Text, nullable=False),
         Column("key", Text, nullable=False),
         Column("tenant_id", Text, nullable=False),
+        # Id of the key that it was put with: the tenant's turns go from one to the next.
+        Column("line", Text, nullable=False, server_default=""),
         Column("request_id", Text, nullable=False),
         # Ids and numbers; never findings.
         Column("payload", JSONB, nullable=False),
@@ -80,7 +150,12 @@ def jobs_table(metadata: MetaData) -> Table:
         Column("error_reason", Text, nullable=False, server_default=""),
         Column("error_message", Text, nullable=False, server_default=""),
         UniqueConstraint("kind", "key"),
-        Index("jobs_due", "kind", "due_at", "job_id", postgresql_where=text("state <> 3")),
+        Index(
+            "jobs_due",
+            *("kind", "tenant_id", "line", "due_at", "job_id"),
+            postgresql_where=text("state <> 3"),
+        ),
+        Index("jobs_running", "kind", "tenant_id", "line", postgresql_where=text("state = 2")),
         Index("jobs_dead", text("job_id DESC"), postgresql_where=text("state = 3")),
     )
 
@@ -118,21 +193,10 @@ class Queue:
         self._worker = worker
         self.lease_seconds = lease_seconds
         self._lease = timedelta(seconds=lease_seconds)
-        # One statement for all kinds: a free worker asks often. The choice is made in a
-        # CTE: joined directly it may be made again for each row, past its limit.
-        self._claim = text(  # the table's name is ours
-            "WITH due AS MATERIALIZED (SELECT one.job_id"  # noqa: S608
-            " FROM unnest(:kinds, :limits) AS wanted (kind, at_most)"
-            f" CROSS JOIN LATERAL (SELECT job_id FROM {table.fullname} AS job"
-            f" WHERE job.kind = wanted.kind AND job.due_at <= now() AND job.state <> {DEAD}"
-            " ORDER BY job.due_at, job.job_id LIMIT wanted.at_most"
-            " FOR UPDATE SKIP LOCKED) AS one)"
-            f" UPDATE {table.fullname} AS job SET state = {RUNNING}, attempt = job.attempt + 1,"
-            f" failures = job.failures + {DEATH_COUNTS} * (job.state = {RUNNING})::int,"
-            " worker = :worker, due_at = now() + :lease"
-            " FROM due WHERE job.job_id = due.job_id RETURNING job.*"
-        ).bindparams(
-            bindparam("kinds", type_=ARRAY(Text)), bindparam("limits", type_=ARRAY(Integer))
+        # One statement for all kinds: a free worker asks often.
+        self._claim = text(_CLAIM.format(jobs=table.fullname)).bindparams(
+            bindparam("limits", type_=ARRAY(Integer)),
+            *(bindparam(name, type_=ARRAY(Text)) for name in ("kinds", "not_kinds", "not_tenants")),
         )
         self._put_many = text(
             f"INSERT INTO {table.fullname} (job_id, kind, key, tenant_id, request_id, payload,"  # noqa: S608
@@ -187,6 +251,7 @@ class Queue:
             "kind": kind,
             "key": key,
             "tenant_id": tenant or context.tenant.get(),
+            "line": context.caller.get().key_id,
             "request_id": context.request_id.get(),
             "payload": {**(payload or {}), **tracing.carrier()},
             "state": RUNNING if claimed else WAITING,
@@ -225,11 +290,17 @@ class Queue:
         )
         return int(added.rowcount)
 
-    def claim(self, connection: Connection, wanted: Mapping[str, int]) -> list[Job]:
-        """Takes due jobs on lease, those whose lease is over among them.
+    def claim(
+        self,
+        connection: Connection,
+        wanted: Mapping[str, int],
+        without: Collection[tuple[str, str]] = (),
+    ) -> list[Job]:
+        """Takes due jobs on lease, those whose lease is over among them, in turn.
 
         Args:
             wanted: kinds, and how many of each at most.
+            without: kinds, and tenants of whom none of that kind is taken.
         """
         rows = connection.execute(
             self._claim,
@@ -238,6 +309,8 @@ class Queue:
                 "lease": self._lease,
                 "kinds": list(wanted),
                 "limits": list(wanted.values()),
+                "not_kinds": [kind for kind, _ in without],
+                "not_tenants": [tenant for _, tenant in without],
             },
         )
         return sorted((_job(row) for row in rows), key=lambda job: job.job_id)
@@ -367,14 +440,15 @@ class Queue:
         )
         return connection.execute(query).first() is not None
 
-    def waiting_of(self, kind: str) -> Callable[[Connection, int], int]:
-        """Counts jobs of a kind that are not dead, up to a number."""
+    def waiting_of(self, kind: str) -> Callable[[Connection, int], dict[str, int]]:
+        """Counts jobs of a kind that are not dead by their tenants, up to a number in all."""
         table = self._table
 
-        def count(connection: Connection, most: int) -> int:
-            some = select(table.c.job_id).where(table.c.kind == kind, table.c.state != DEAD)
-            query = select(func.count()).select_from(some.limit(most).subquery())
-            return int(connection.execute(query).scalar_one())
+        def count(connection: Connection, most: int) -> dict[str, int]:
+            some = select(table.c.tenant_id).where(table.c.kind == kind, table.c.state != DEAD)
+            there = some.limit(most).subquery()
+            query = select(there.c.tenant_id, func.count()).group_by(there.c.tenant_id)
+            return {tenant: int(number) for tenant, number in connection.execute(query)}
 
         return count
 

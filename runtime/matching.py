@@ -5,17 +5,25 @@ look-around, nothing that matches the empty string; `(?i)` at the start makes a
 pattern caseless. They work on bytes: `.` is one byte, never a newline.
 
 Hyperscan does the work where it can be imported; elsewhere, or with
-`WINNOW_MATCHER=re2`, RE2 gives the same answers more slowly.
+`WINNOW_MATCHER=re2`, RE2 gives the same answers more slowly. What Hyperscan
+compiles, which takes seconds, is kept in the directory that
+`WINNOW_MATCHER_CACHE` names, and read back in a millisecond.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
+import tempfile
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol
 
 Span = tuple[int, int, int]
+
+CACHE = "WINNOW_MATCHER_CACHE"
 
 
 class _Engine(Protocol):
@@ -46,8 +54,25 @@ class _Hyperscan:
     def __init__(self, patterns: Sequence[bytes]) -> None:
         import hyperscan
 
-        self._hyperscan = hyperscan
+        self._hyperscan: Any = hyperscan
         self._patterns = patterns
+
+    def _database(self, flags: int) -> Any:
+        """The patterns compiled, from the cache if they are there and whole."""
+        folder = os.environ.get(CACHE)
+        if not folder:
+            return self._compile(flags)
+        of = repr((self._hyperscan.__version__, flags, self._patterns)).encode()
+        file = Path(folder) / hashlib.sha256(of).hexdigest()
+        # Hyperscan itself sees bytes that are damaged, or compiled for another processor.
+        with contextlib.suppress(OSError, self._hyperscan.error):
+            database = self._hyperscan.loadb(file.read_bytes(), self._hyperscan.HS_MODE_BLOCK)
+            database.scratch = self._hyperscan.Scratch(database)
+            return database
+        database = self._compile(flags)
+        with contextlib.suppress(OSError):
+            _put(file, self._hyperscan.dumpb(database))
+        return database
 
     def _compile(self, flags: int) -> Any:
         database = self._hyperscan.Database(mode=self._hyperscan.HS_MODE_BLOCK)
@@ -63,11 +88,11 @@ class _Hyperscan:
     @cached_property
     def _presence(self) -> Any:
         # Every match costs a Python call: SINGLEMATCH asks for one a pattern.
-        return self._compile(self._hyperscan.HS_FLAG_SINGLEMATCH)
+        return self._database(self._hyperscan.HS_FLAG_SINGLEMATCH)
 
     @cached_property
     def _places(self) -> Any:
-        return self._compile(self._hyperscan.HS_FLAG_SOM_LEFTMOST)
+        return self._database(self._hyperscan.HS_FLAG_SOM_LEFTMOST)
 
     def hits(self, data: bytes) -> list[int]:
         found: list[int] = []
@@ -80,6 +105,15 @@ class _Hyperscan:
         found: list[Span] = []
         self._places.scan(data, _keep_span, 0, found.append)
         return _without_overlaps(found) if len(found) > 1 else found
+
+
+def _put(file: Path, content: bytes) -> None:
+    """A file that is whole or not there, and its owner's only."""
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor, made = tempfile.mkstemp(dir=file.parent)
+    with os.fdopen(descriptor, "wb") as opened:
+        opened.write(content)
+    Path(made).replace(file)
 
 
 def _keep_index(index: int, _start: int, _end: int, _flags: int, keep: Any) -> None:

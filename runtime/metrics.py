@@ -48,6 +48,9 @@ GATEWAY, ORCHESTRATOR, INGESTOR, MODERATOR, AUDIT = SERVICES = (
 )
 GRPC = (ORCHESTRATOR, INGESTOR, MODERATOR, AUDIT)
 DATABASE = (ORCHESTRATOR, AUDIT)
+# What counts its callers' calls; what has breakers for those that it calls itself.
+COUNTING = (GATEWAY, ORCHESTRATOR, AUDIT)
+CALLING = (GATEWAY, ORCHESTRATOR)
 
 # How a call ends: well; refused, which is its caller's to mend; failed, which is ours;
 # left by its caller.
@@ -56,6 +59,10 @@ OUTCOMES = ("ok", "refused", "failed", "cancelled")
 # a dead letter; taken from it, or put back when it stopped.
 JOB_OUTCOMES = ("done", "retry", "failed", "dead", "lost")
 JOB_STATES = ("waiting", "delayed", "running", "retried", "dead")
+BREAKER_STATES = ("closed", "open", "half_open")
+# Whether tokens were there.
+TAKES = ("taken", "refused")
+RATE_STORES = ("memory", "valkey", "postgres")
 RISKS = ("high", "medium", "low")
 JUDGES = ("heuristic", "ml", "llm", "human")
 # How a call to the language model ends, and why a finding is judged without it.
@@ -136,15 +143,29 @@ _RPC = "RPC of the contracts, `ReportService/GetReport`"
 _ROUTE = "method and route of the API, `GET /reports/{report_id}`"
 _SCANNER = "`scanner_type` of docs/formats.md, or `unknown`"
 _KIND = "kind of job, `report.run`"
-_POOL = "`main`, of requests; `background`; `leases`: of heartbeats; `keys`: of who calls"
+_PEER = "service that is called"
+_POOL = "`main`, of requests; `background`; `leases`: of heartbeats; `keys`: of who calls; `rates`: of buckets"
+# In words: a series of a certificate that there is not would say that it ended in 1970.
+_CERTIFICATE = (
+    "`own`, for calls between services; `authority`, that it is of; `https`, the gateway's"
+)
 
 # fmt: off
 BUILD_INFO = _gauge("winnow_build_info", "Always 1.", SERVICES, version="of Winnow", python="of Python")
+CERTIFICATE_BEGINS = _gauge("winnow_certificate_not_before_timestamp_seconds", "When the certificate that is in use begins, in Unix time.", SERVICES, certificate=_CERTIFICATE)
+CERTIFICATE_ENDS = _gauge("winnow_certificate_not_after_timestamp_seconds", "When the certificate that is in use ends, in Unix time.", SERVICES, certificate=_CERTIFICATE)
 REFUSALS = _counter("winnow_refusals_total", "Answers with an error, by its reason.", SERVICES, reason=tuple(MAPPINGS))
 
 HTTP_REQUESTS = _counter("winnow_http_requests_total", "Requests that have ended; health checks are not counted.", [GATEWAY], route=_ROUTE, outcome=OUTCOMES)
 HTTP_SECONDS = _histogram("winnow_http_request_duration_seconds", "From a request's head to its answer's.", [GATEWAY], _LONG, route=_ROUTE)
 HTTP_IN_FLIGHT = _gauge("winnow_http_requests_in_flight", "Requests that have not ended, watchers among them.", [GATEWAY])
+
+RATE_TAKES = _counter("winnow_rate_takes_total", "Times that tokens were asked for, by where the buckets are.", COUNTING, store=RATE_STORES, outcome=TAKES)
+RATE_FALLBACKS = _counter("winnow_rate_fallbacks_total", "Times that they came from the process's own buckets, since the shared store did not answer.", COUNTING, store=RATE_STORES[1:])
+RATE_BUCKETS = _gauge("winnow_rate_buckets", "Buckets that are kept: in this process's memory; in PostgreSQL, as the orchestrator sees them.", COUNTING, store=("memory", "postgres"))
+
+BREAKER_STATE = _gauge("winnow_breaker_state", "1 for the state that the breaker of a service is in, 0 for the others; half open, the next call probes.", CALLING, peer=_PEER, state=BREAKER_STATES)
+BREAKER_OPENED = _counter("winnow_breaker_opened_total", "Times that a breaker opened, again after a probe that failed among them.", CALLING, peer=_PEER)
 
 RPCS = _counter("winnow_rpcs_total", "RPCs that have ended; health and reflection are not counted.", GRPC, method=_RPC, outcome=OUTCOMES)
 RPC_SECONDS = _histogram("winnow_rpc_duration_seconds", "How long RPCs took that do not watch.", GRPC, _CALL, method=_RPC)

@@ -32,6 +32,7 @@ CALLERS: dict[str, tuple[str, ...]] = {
     "winnow.audit.v1.AuditService/AppendEvents": (ORCHESTRATOR,),
     "winnow.access.v1.AccessService": (GATEWAY, TOOLS),
     "winnow.access.v1.AccessService/VerifySignature": (GATEWAY,),
+    "winnow.access.v1.AccessService/TakeTokens": (GATEWAY,),
     "winnow.queue.v1.QueueService": (GATEWAY, TOOLS),
     "winnow.report.v1.CredentialService": (GATEWAY, TOOLS),
     "winnow.report.v1.DecisionService": (GATEWAY, TOOLS),
@@ -81,9 +82,7 @@ class Peers:
         Raises:
             WinnowError: PERMISSION_DENIED, naming the caller's identity.
         """
-        # Set by grpc for a verified certificate whose one URI is a SPIFFE ID.
-        (raw,) = servicer_context.auth_context().get("peer_spiffe_id", [b""])
-        identity = raw.decode("ascii", "replace")
+        identity = identity_of(servicer_context)
         name = method.removeprefix("/")
         callers = self._rows.get(name) or self._rows.get(name.partition("/")[0], set())
         if not callers & {ANYONE, identity, f"{identity.rpartition('/')[0]}/*"}:
@@ -93,3 +92,15 @@ class Peers:
                 "this service's WINNOW_PEERS_ALLOWED adds callers",
                 peer=identity if _SHOWN.fullmatch(identity) else "none",
             )
+
+
+def identity_of(servicer_context: Any) -> str:
+    """Who calls, by his certificate; empty for one without an identity.
+
+    Args:
+        servicer_context: of a call over mutual TLS.
+    """
+    # Set by grpc for a verified certificate whose one URI is a SPIFFE ID.
+    (raw,) = servicer_context.auth_context().get("peer_spiffe_id", [b""])
+    identity: str = raw.decode("ascii", "replace")
+    return identity

@@ -19,14 +19,16 @@ from grpc_reflection.v1alpha import reflection
 
 from runtime import calls
 from runtime.channels import OPTIONS
-from runtime.errors import certificate_refused
+from runtime.errors import certificate_refused, from_rpc
 from runtime.interceptors import ServiceInterceptor
 from runtime.log import get_logger
 from runtime.metrics import Facts
+from runtime.peers import Peers
 from runtime.tls import Tls, check, is_socket
 
 if TYPE_CHECKING:
     from runtime.access import Access
+    from runtime.limits import Limits
 
 _log = get_logger()
 
@@ -41,6 +43,25 @@ CALLS_AT_ONCE = 512
 MAX_CONCURRENT_RPCS = 12_000
 
 
+class _Health(health.aio.HealthServicer):
+    """Says of a service by its name also that the caller may not call it.
+
+    Args:
+        names: of the services.
+        peers: who may call, where callers have certificates.
+    """
+
+    def __init__(self, names: Sequence[str], peers: Peers | None) -> None:
+        super().__init__()
+        self._named = names
+        self._peers = peers
+
+    async def Check(self, request: Any, servicer_context: Any) -> Any:
+        if self._peers is not None and request.service in self._named:
+            self._peers.check(request.service, servicer_context)
+        return await super().Check(request, servicer_context)
+
+
 class Service:
     """One service as a server, ready to start.
 
@@ -53,6 +74,7 @@ class Service:
         background: coroutines that run as long as the server does.
         close: awaited after the drain: channels, pools.
         access: admits calls; None where no keys are checked.
+        limits: of callers with keys; None for none.
         facts: what is asked when somebody reads the service's metrics.
     """
 
@@ -66,6 +88,7 @@ class Service:
         background: tuple[Callable[[], Awaitable[None]], ...] = (),
         close: Callable[[], Awaitable[None]] | None = None,
         access: Access | None = None,
+        limits: Limits | None = None,
         facts: Facts | None = None,
     ) -> None:
         self.address = address
@@ -79,9 +102,8 @@ class Service:
         self._close = close
         self._tasks: list[asyncio.Task[None]] = []
         self._server: grpc.aio.Server | None = None
-        self._interceptor = ServiceInterceptor(
-            CALLS_AT_ONCE, self._tls.peers if self._tls else None, access
-        )
+        self._peers = self._tls.peers if self._tls else None
+        self._interceptor = ServiceInterceptor(CALLS_AT_ONCE, self._peers, access, limits)
         self._health: Any = None
 
     async def start(self) -> None:
@@ -102,7 +124,7 @@ class Service:
             maximum_concurrent_rpcs=MAX_CONCURRENT_RPCS,
         )
         self._register(self._server)
-        self._health = health.aio.HealthServicer()
+        self._health = _Health(self._names, self._peers)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection(
             (*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
@@ -162,13 +184,20 @@ async def _forever(work: Callable[[], Awaitable[None]]) -> None:
             await asyncio.sleep(1.0)
 
 
-async def trouble(channel: grpc.aio.Channel, timeout: float = 1.0) -> str:
-    """Why the peer does not say SERVING within `timeout` seconds; nothing if it does."""
+async def trouble(channel: grpc.aio.Channel, timeout: float = 1.0, service: str = "") -> str:
+    """Why the peer does not say SERVING within `timeout` seconds; nothing if it does.
+
+    Args:
+        service: full name of what is to be called there: who may not call it is told so.
+    """
     stub = health_pb2_grpc.HealthStub(channel)
     try:
-        answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout)
+        answer = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout)
     except grpc.aio.AioRpcError as error:
-        return "certificate" if certificate_refused(error) else "no answer"
+        if certificate_refused(error):
+            return "certificate"
+        refused = "peer" in from_rpc(error, service).metadata
+        return "this certificate's identity may not call it" if refused else "no answer"
     return "" if answer.status == health_pb2.HealthCheckResponse.SERVING else "not serving"
 
 

@@ -13,37 +13,72 @@ import ipaddress
 import re
 import ssl
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
 
+from runtime import metrics
 from runtime.config import PREFIX, ConfigError, Settings
 from runtime.log import get_logger
 from runtime.peers import Peers
 
+if TYPE_CHECKING:
+    from cryptography import x509
+
 _log = get_logger()
 
-# How long before its end a certificate is complained of, and how often.
-WARN_BEFORE = timedelta(days=30)
+# When a certificate ends soon: a quarter of its time is left, and no more than this. Who
+# renews by themselves has done so long before.
+_SOON = timedelta(days=30)
+_SOON_SHARE = 0.25
+# How often that is complained of.
 _DAY_SECONDS = 86_400.0
 _RENEWAL_SECONDS = 60.0
 # host:port, with [] around an IPv6 host; no other way of naming a target is local.
 _TARGET = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([\w.-]+)):\d+", re.ASCII)
 
 
+class Lifetime(NamedTuple):
+    """From when until when a certificate is good."""
+
+    begins: datetime
+    ends: datetime
+
+    @classmethod
+    def of(cls, certificate: x509.Certificate) -> Lifetime:
+        """What the certificate says."""
+        return cls(certificate.not_valid_before_utc, certificate.not_valid_after_utc)
+
+    @property
+    def left(self) -> timedelta:
+        """Until the end; not above zero once it has come."""
+        return self.ends - datetime.now(UTC)
+
+    @property
+    def soon(self) -> bool:
+        """Whether the end is near, or has come."""
+        return self.left <= min(_SOON, _SOON_SHARE * (self.ends - self.begins))
+
+
 @dataclass(frozen=True)
 class Material:
-    """What the files held: PEM (`ca` may be empty), and the end of the certificate's time."""
+    """What the files held.
+
+    Args:
+        certificate: PEM, as are `key` and `ca`, which may be empty.
+        lifetimes: by what has them: `own` and `authority`, or `https`.
+    """
 
     certificate: bytes
     key: bytes
     ca: bytes
-    not_after: datetime
+    lifetimes: Mapping[str, Lifetime]
 
 
 class Files:
@@ -60,7 +95,7 @@ class Files:
         self._files = files
         self._lock = threading.Lock()
         self._stamp = self._look()
-        self._material = _read(files)
+        self._material = self._told(_read(files))
 
     @classmethod
     def of(cls, settings: Settings, *names: str) -> Files | None:
@@ -83,7 +118,7 @@ class Files:
             if stamp != self._stamp:
                 self._stamp = stamp
                 try:
-                    self._material = _read(self._files)
+                    self._material = self._told(_read(self._files))
                     _log.info("certificate.renewed", status="renewed")
                 except ConfigError as error:
                     _log.error("certificate.unusable", status="kept the old one", reason=str(error))
@@ -96,11 +131,23 @@ class Files:
             return ()
         return tuple((one.st_mtime_ns, one.st_ino, one.st_size) for one in stats)
 
+    @staticmethod
+    def _told(material: Material) -> Material:
+        for name, lifetime in material.lifetimes.items():
+            metrics.CERTIFICATE_BEGINS.labels(name).set(lifetime.begins.timestamp())
+            metrics.CERTIFICATE_ENDS.labels(name).set(lifetime.ends.timestamp())
+        return material
+
     async def watch(self) -> None:
-        """Complains daily of a certificate that ends soon, or has."""
+        """Takes renewed files up though nobody calls, and complains daily of what ends soon."""
+        warned = -_DAY_SECONDS
         while True:
-            warn_of(self.current().not_after)
-            await asyncio.sleep(_DAY_SECONDS)
+            lifetimes = self.current().lifetimes
+            if time.monotonic() >= warned + _DAY_SECONDS:
+                warned = time.monotonic()
+                for name, lifetime in lifetimes.items():
+                    warn_of(name, lifetime)
+            await asyncio.sleep(_RENEWAL_SECONDS)
 
     def https(self) -> ssl.SSLContext:
         """A context to serve with, of TLS 1.2 or later, as the files are now."""
@@ -164,17 +211,21 @@ class Tls:
         return grpc.ssl_channel_credentials(now.ca, now.key, now.certificate)
 
 
-def warn_of(not_after: datetime) -> None:
-    """Logs a line if a certificate ends within 30 days."""
-    left = not_after - datetime.now(UTC)
+def warn_of(name: str, lifetime: Lifetime) -> None:
+    """Logs a line if a certificate ends soon, or has.
+
+    Args:
+        name: which it is, as in `Material.lifetimes`.
+    """
+    if not lifetime.soon:
+        return
+    left, ends = lifetime.left, lifetime.ends.isoformat()
     if left <= timedelta(0):
-        _log.error("certificate.expired", status="expired", not_after=not_after.isoformat())
-    elif left <= WARN_BEFORE:
+        _log.error("certificate.expired", status="expired", certificate=name, not_after=ends)
+    else:
+        hours = left // timedelta(hours=1)
         _log.warning(
-            "certificate.expires",
-            status="expires",
-            not_after=not_after.isoformat(),
-            days=left.days,
+            "certificate.expires", status="expires", certificate=name, not_after=ends, hours=hours
         )
 
 
@@ -224,21 +275,26 @@ def _read(files: dict[str, Path]) -> Material:
     certificate, key, ca = [*texts, b""][:3]
     its_name, keys_name, *cas_name = files
     try:
-        leaf = x509.load_pem_x509_certificates(certificate)[0]
+        chain = x509.load_pem_x509_certificates(certificate)
     except ValueError:
         raise ConfigError(f"{its_name}: holds no certificate in PEM") from None
     try:
         private = load_pem_private_key(key, password=None)
     except (ValueError, TypeError):  # TypeError: it is encrypted
         raise ConfigError(f"{keys_name}: holds no private key in PEM, unencrypted") from None
-    if private.public_key() != leaf.public_key():
+    if private.public_key() != chain[0].public_key():
         raise ConfigError(f"{keys_name}: is not the key of {its_name}")
-    for name in cas_name:
-        try:
-            x509.load_pem_x509_certificates(ca)
-        except ValueError:
-            raise ConfigError(f"{name}: holds no certificate in PEM") from None
-    return Material(certificate, key, ca, leaf.not_valid_after_utc)
+    if not cas_name:
+        return Material(certificate, key, ca, {"https": Lifetime.of(chain[0])})
+    try:
+        authorities = x509.load_pem_x509_certificates(ca)
+    except ValueError:
+        raise ConfigError(f"{cas_name[0]}: holds no certificate in PEM") from None
+    # Of several, as while one gives way to another, the one that our own is of.
+    ours = [one for one in authorities if one.subject == chain[-1].issuer] or authorities
+    last = max(ours, key=lambda one: one.not_valid_after_utc)
+    lifetimes = {"own": Lifetime.of(chain[0]), "authority": Lifetime.of(last)}
+    return Material(certificate, key, ca, lifetimes)
 
 
 class RenewingChannel(grpc.aio.Channel):

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import random
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple
 
@@ -50,12 +51,14 @@ class Kind(NamedTuple):
             transaction that ends the job. Without it, or where it fails itself, such a
             job is a dead letter.
         at_once: how many of them a worker does at a time.
+        kept: how many of these places are only for a tenant of whom it does none.
     """
 
     name: str
     run: Callable[[Job], Awaitable[None]]
     gave_up: Callable[[Connection, Job, WinnowError], object] | None = None
     at_once: int = 1
+    kept: int = 0
 
 
 class Worker:
@@ -79,6 +82,8 @@ class Worker:
         self._queue = queue
         self._kinds = {kind.name: kind for kind in kinds}
         self._free = {kind.name: kind.at_once for kind in self._kinds.values()}
+        # Kinds and tenants, and how many places each has.
+        self._taken: Counter[tuple[str, str]] = Counter()
         # Kinds of which more may wait than there were places for.
         self._full: set[str] = set()
         self._ended = ended
@@ -91,21 +96,26 @@ class Worker:
         """Says that there may be work."""
         self._bell.set()
 
-    def reserve(self, kind: str) -> bool:
+    def reserve(self, kind: str, tenant: str) -> bool:
         """Takes a place for a job that the caller is about to put as claimed.
 
         Returns:
-            False if this worker has no place free; the job then waits its turn.
+            False if this worker has no place free for the tenant, or others may come
+            first; the job then waits its turn.
         """
-        if self._stopping or self._free[kind] == 0:
+        free = self._free[kind]
+        if self._taken[kind, tenant]:
+            free = 0 if kind in self._full else free - self._kinds[kind].kept
+        if self._stopping or free <= 0:
             self._full.add(kind)
             return False
-        self._free[kind] -= 1
+        self._take(kind, tenant)
         return True
 
-    def give_back(self, kind: str) -> None:
+    def give_back(self, kind: str, tenant: str) -> None:
         """Frees a reserved place: there is no job after all."""
         self._free[kind] += 1
+        self._taken[kind, tenant] -= 1
         if kind in self._full:
             self._bell.set()
 
@@ -152,25 +162,43 @@ class Worker:
         with contextlib.suppress(WinnowError):
             await self._database.run(self._queue.release, cut.values())
 
+    def _take(self, kind: str, tenant: str) -> None:
+        self._free[kind] -= 1
+        self._taken[kind, tenant] += 1
+
     async def _claim(self) -> None:
-        wanted = {kind: free for kind, free in self._free.items() if free > 0}
-        self._full = self._free.keys() - wanted.keys()
+        self._taken = +self._taken
+        wanted = {
+            kind: free - self._kinds[kind].kept if self._all_may(kind) else free
+            for kind, free in self._free.items()
+            if free > 0
+        }
+        without = [
+            (kind, tenant)
+            for kind, tenant in self._taken
+            if kind in wanted and not self._all_may(kind)
+        ]
+        self._full = {kind for kind in self._free if kind not in wanted}
+        self._full |= {kind for kind, _ in without}
         if not wanted:
             return
         for kind, places in wanted.items():
             self._free[kind] -= places
         claimed: list[Job] = []
         try:
-            claimed = await self._database.run(self._queue.claim, wanted)
+            claimed = await self._database.run(self._queue.claim, wanted, without)
         except WinnowError as error:
             _log.warning("worker.waiting", status="retrying", reason=error.reason)
         finally:
-            for job in claimed:
-                wanted[job.kind] -= 1
             for kind, places in wanted.items():
                 self._free[kind] += places
-                if places == 0:
-                    self._full.add(kind)
+            for job in claimed:
+                self._take(job.kind, job.tenant)
+                wanted[job.kind] -= 1
+            for kind in [kind for kind, places in wanted.items() if places == 0]:
+                self._full.add(kind)
+                if self._free[kind]:
+                    self._bell.set()  # the kept places may be wanted too
         crash.point("job.claimed", bool(claimed))
         for job in claimed:
             self.begin(job)
@@ -192,8 +220,13 @@ class Worker:
                     # Not at once: one that has just finished is no longer ours either.
                     asyncio.get_running_loop().call_later(pause, task.cancel)
 
+    def _all_may(self, kind: str) -> bool:
+        """Whether more places are free than those that are kept."""
+        return self._free[kind] > self._kinds[kind].kept
+
     def _left(self, task: asyncio.Task[None]) -> None:
-        self.give_back(self._running.pop(task).kind)
+        job = self._running.pop(task)
+        self.give_back(job.kind, job.tenant)
 
     async def _do(self, job: Job) -> None:
         context.tenant.set(job.tenant)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -12,6 +13,7 @@ from hypothesis import HealthCheck, settings
 
 import migrations
 from cli.postgres import Postgres
+from runtime import matching
 from runtime.database import Database
 
 # A busy machine is slow, and no defect. The same examples each time: a red test must mean
@@ -20,6 +22,9 @@ _PATIENT = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("winnow", derandomize=True, **_PATIENT)
 settings.register_profile("search", max_examples=1_000, **_PATIENT)
 settings.load_profile("winnow")
+
+# Compiled once for all processes of all runs.
+os.environ[matching.CACHE] = str(Path(__file__).parents[1] / ".pytest_cache" / "patterns")
 
 
 @pytest.fixture(scope="session")

@@ -90,6 +90,45 @@ def _process(service: str, in_flight: str) -> list[Panel]:
     ]
 
 
+def _counting(service: str) -> list[Panel]:
+    """What counts its callers' calls has."""
+    of = f'{{service="{service}"}}'
+    return [
+        _graph(
+            "Rate: tokens asked for",
+            "ops",
+            (
+                _rate("winnow_rate_takes_total", "store, outcome", service=service),
+                "{{store}} {{outcome}}",
+            ),
+        ),
+        _graph(
+            "Rate: from own buckets, since the store is away",
+            "ops",
+            (_rate("winnow_rate_fallbacks_total", "store", service=service), "{{store}}"),
+        ),
+        _graph(
+            "Rate: buckets kept",
+            "short",
+            (f"max by (store) (winnow_rate_buckets{of})", "{{store}}"),
+        ),
+    ]
+
+
+def _calling(service: str) -> list[Panel]:
+    """What has breakers for the services that it calls has."""
+    of = f'{{service="{service}"}}'
+    opened = f"increase(winnow_breaker_opened_total{of}{_RATE})"
+    return [
+        _graph(
+            "Breakers: states",
+            "short",
+            (f"sum by (peer, state) (winnow_breaker_state{of}) > 0", "{{peer}} {{state}}"),
+        ),
+        _graph("Breakers: times opened", "short", (f"sum by (peer) ({opened})", "{{peer}}")),
+    ]
+
+
 def _database(service: str) -> list[Panel]:
     of = f'{{service="{service}"}}'
     return [
@@ -113,6 +152,24 @@ def _database(service: str) -> list[Panel]:
     ]
 
 
+def _certificates(service: str) -> list[Panel]:
+    """What every process has that shows certificates, or looks at others'."""
+    ends, begins = (
+        f"max by (instance, certificate) (winnow_certificate_not_{which}_timestamp_seconds"
+        f'{{service="{service}"}})'
+        for which in ("after", "before")
+    )
+    legend = "{{certificate}} {{instance}}"
+    return [
+        _graph("Certificates: time left", "s", (f"{ends} - time()", legend)),
+        _graph(
+            "Certificates: share of their time left",
+            "percentunit",
+            (f"({ends} - time()) / ({ends} - {begins})", legend),
+        ),
+    ]
+
+
 PANELS: dict[str, list[Panel]] = {
     "gateway": [
         _graph(
@@ -130,7 +187,10 @@ PANELS: dict[str, list[Panel]] = {
             "s",
             (_p95("winnow_http_request_duration_seconds", "route"), "{{route}}"),
         ),
+        *_counting("gateway"),
+        *_calling("gateway"),
         *_process("gateway", "winnow_http_requests_in_flight"),
+        *_certificates("gateway"),
     ],
     "orchestrator": [
         *_rpcs("orchestrator"),
@@ -157,8 +217,11 @@ PANELS: dict[str, list[Panel]] = {
             "Dead letters", "short", ("sum(increase(winnow_dead_letters_total[1h]))", "an hour")
         ),
         _graph("Facts are fresh", "short", ("winnow_facts_fresh", "{{instance}}")),
+        *_counting("orchestrator"),
+        *_calling("orchestrator"),
         *_database("orchestrator"),
         *_process("orchestrator", "winnow_rpcs_in_flight"),
+        *_certificates("orchestrator"),
     ],
     "ingestor": [
         *_rpcs("ingestor"),
@@ -170,6 +233,7 @@ PANELS: dict[str, list[Panel]] = {
         ),
         _graph("Reading a batch, p95", "s", (_p95("winnow_ingest_batch_duration_seconds"), "p95")),
         *_process("ingestor", "winnow_rpcs_in_flight"),
+        *_certificates("ingestor"),
     ],
     "moderator": [
         *_rpcs("moderator"),
@@ -206,6 +270,7 @@ PANELS: dict[str, list[Panel]] = {
             (f"{_rate('winnow_llm_fallbacks_total', 'reason')} > 0", "{{reason}}"),
         ),
         *_process("moderator", "winnow_rpcs_in_flight"),
+        *_certificates("moderator"),
     ],
     "audit": [
         *_rpcs("audit"),
@@ -216,8 +281,10 @@ PANELS: dict[str, list[Panel]] = {
             ("winnow_audit_unpublished_events", "{{instance}}"),
         ),
         _graph("From an event to the log, p95", "s", (_p95("winnow_audit_lag_seconds"), "p95")),
+        *_counting("audit"),
         *_database("audit"),
         *_process("audit", "winnow_rpcs_in_flight"),
+        *_certificates("audit"),
     ],
     "path-of-a-report": [
         _graph(

@@ -33,8 +33,8 @@ SIGNER: Signer | None = sign
 _PATH, _QUERY = "/reports", "envelope=false"
 # Findings whose writing takes some milliseconds.
 _LARGE_FINDINGS = 500
-# Below the five seconds after which a gateway closes what is idle: a request that meets
-# the closing would look like one that was not answered.
+# Below the time after which a server closes what is idle (of many, five seconds): a request
+# that meets the closing would look like one that was not answered.
 _IDLE_SECONDS = 2.0
 # How long an oversized request waits, after its first bytes, to be refused by its head.
 _REFUSAL_SECONDS = 0.25

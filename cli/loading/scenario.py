@@ -21,6 +21,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600}
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
 Ratio = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Reason = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]{0,63}$")]
+Kind = Literal["malformed", "unknown", "envelope", "oversized", "conflicting", "unsigned"]
 Count = Annotated[int, Field(ge=0)]
 Milliseconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -113,7 +114,7 @@ class Expectations(_Part):
     """What must hold at the end; what is not given is not looked at.
 
     Upper bounds, but for `fairness`. `reasons` are the only ones that refusals may have,
-    `seen` those that must occur.
+    `seen` those that must occur, `kinds` the only ones by what was wrong with a request.
     """
 
     lost: Count | None = None
@@ -129,6 +130,7 @@ class Expectations(_Part):
     fairness: Ratio | None = None
     reasons: list[Reason] | None = None
     seen: list[Reason] | None = None
+    kinds: dict[Kind, list[Reason]] | None = None
 
 
 class Scenario(_Part):

@@ -175,6 +175,7 @@ def _judged(found: Json, expect: Expectations) -> list[Json]:
         "fairness": fair.get("jain"),
         "reasons": sorted(found["reasons"]),
         "seen": sorted(found["reasons"]),
+        "kinds": {kind: sorted(answers) for kind, answers in found["kinds"].items()},
     }
     judged = []
     for name, wanted in expect.model_dump(exclude_none=True).items():
@@ -183,6 +184,9 @@ def _judged(found: Json, expect: Expectations) -> list[Json]:
             held = set(value) <= set(wanted)
         elif name == "seen":
             held = set(wanted) <= set(value)
+        elif name == "kinds":
+            value = {kind: value.get(kind, []) for kind in wanted}
+            held = all(set(told) <= set(wanted[kind]) for kind, told in value.items())
         elif value is None:
             # What was not measured is no failure of memory, which only --pid measures.
             held = name == "memory_growth"

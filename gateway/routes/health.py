@@ -10,8 +10,13 @@ from gateway import answers, docs
 from gateway.backends import backends
 from runtime.errors import WinnowError
 from runtime.server import trouble
+from winnow.audit.v1 import audit_service_pb2
+from winnow.report.v1 import report_service_pb2
 
 router = APIRouter()
+
+_REPORTS = report_service_pb2.DESCRIPTOR.services_by_name["ReportService"].full_name
+_AUDIT = audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name
 
 
 @router.get("/healthz", **docs.HEALTH)
@@ -22,11 +27,16 @@ async def healthz() -> Response:
 @router.get("/readyz", **docs.READY)
 async def readyz(request: Request) -> Response:
     services = backends(request)
-    channels = {"orchestrator": services.orchestrator, "audit": services.audit_log}
-    found = await asyncio.gather(*map(trouble, channels.values()))
+    called = {
+        "orchestrator": (services.orchestrator, _REPORTS),
+        "audit": (services.audit_log, _AUDIT),
+    }
+    found = await asyncio.gather(
+        *(trouble(channel, service=service) for channel, service in called.values())
+    )
     down = {
         name: why or "no answers lately"
-        for (name, channel), why in zip(channels.items(), found, strict=True)
+        for (name, (channel, _)), why in zip(called.items(), found, strict=True)
         if why or channel.breaker.open
     }
     if down:

@@ -17,10 +17,10 @@ from gateway.encoding import gunzip
 from gateway.envelope import Body
 from gateway.query import enum_numbers, unknown
 from gateway.translate import to_json
-from runtime import crash
+from runtime import context, crash
 from runtime.channels import PeerStatus, call
 from runtime.errors import WinnowError
-from winnow.report.v1.report_pb2 import ReportStatus
+from winnow.report.v1.report_pb2 import Report, ReportStatus
 from winnow.report.v1.report_service_pb2 import (
     DuplicateHandling,
     ReportDeclaration,
@@ -91,11 +91,30 @@ async def submit_report(request: Request) -> Response:
         # A request stream that raises cancels its call; the reason is the upload's.
         if upload.failure is not None:
             raise upload.failure from None
-        raise
+        known = await _accepted(submission)
+        if known is None or not request.app.state.draining.is_set():
+            raise
+        submitted = known
+    except WinnowError as error:
+        known = await _accepted(submission)
+        # Why a report failed names it; anything else says nothing of it.
+        if known is None or not error.retryable or "report_id" in error.metadata:
+            raise
+        submitted = known
     finally:
         submission.cancel()
     request.state.report_id = submitted.report.report_id
     return _answer(submitted, preferred)
+
+
+async def _accepted(submission: Any) -> SubmitReportResponse | None:
+    """What is known of a call that was cut: that its report goes on, if the report is durable."""
+    told = dict(await submission.initial_metadata())
+    report_id = told.get(context.REPORT_KEY)
+    if report_id is None:
+        return None
+    report = Report(report_id=report_id, status=ReportStatus.REPORT_STATUS_CREATED)
+    return SubmitReportResponse(report=report)
 
 
 class _Preferences(NamedTuple):

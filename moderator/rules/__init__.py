@@ -95,6 +95,14 @@ class Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     says: str
 
 
+class Title(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What scanners' rules of one kind are about, and what it opens."""
+
+    pattern: str
+    title: str
+    impact: Impact
+
+
 class Clue(msgspec.Struct, frozen=True, eq=False, gc=False):
     """One thing that can be seen, whatever sees it; the unit of all evidence."""
 
@@ -104,6 +112,7 @@ class Clue(msgspec.Struct, frozen=True, eq=False, gc=False):
     weight: float
     says: str
     provider: ProviderRule | None = None
+    title: Title | None = None
 
 
 class _ProviderFile(msgspec.Struct, forbid_unknown_fields=True):
@@ -113,6 +122,7 @@ class _ProviderFile(msgspec.Struct, forbid_unknown_fields=True):
 class _ScannerFile(msgspec.Struct, forbid_unknown_fields=True):
     rules: list[ClueRule]
     shaped: list[ShapedRule]
+    titles: list[Title]
 
 
 class _ClueFile(msgspec.Struct, forbid_unknown_fields=True):
@@ -184,6 +194,9 @@ class RulePack:
         scanners = _decode(texts, "scanners.toml", _ScannerFile)
         self.scanner = self._field("rule", scanners.rules)
         self.shaped = [(re.compile(rule.pattern), rule.provider) for rule in scanners.shaped]
+        self.titles = [
+            (re.compile(title.pattern), self._titled(title)) for title in scanners.titles
+        ]
         known = _decode(texts, "signals.toml", _SignalFile)
         self.code_endings = frozenset(known.code_endings)
         self.signals = {
@@ -205,6 +218,12 @@ class RulePack:
         clues = tuple(self._clue(rule, where) for rule in rules)
         patterns = [(clue.id, rule.pattern) for clue, rule in zip(clues, rules, strict=True)]
         return Field(Matcher(patterns), clues, tuple(rule.pattern for rule in rules))
+
+    @staticmethod
+    def _titled(title: Title) -> Clue:
+        """A clue that weighs nothing: it says what the rule is about."""
+        says = f"the scanner's rule is about this: {title.title}"
+        return Clue("rule.title", "rule", "title", 0.0, says, title=title)
 
     def _clue(self, rule: ProviderRule | ClueRule | Signal | Combination, where: str) -> Clue:
         if isinstance(rule, ProviderRule):

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import islice
 
 import msgspec
 
@@ -97,6 +98,14 @@ class Look(msgspec.Struct, frozen=True, eq=False, gc=False):
     judged: Judged
 
 
+class _Value(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """What is seen of a value, wherever it stands; lives as long as its batch. `matched`
+    is what its patterns say, `rest` what its digest and its shape do."""
+
+    matched: tuple[Clue, ...]
+    rest: tuple[Clue, ...]
+
+
 class Heuristics:
     """The stage over one rule pack.
 
@@ -154,25 +163,30 @@ class Heuristics:
 
     def _look(self, subjects: Sequence[Subject]) -> list[Look]:
         """Everything about some findings. One pass for each part: a pass keeps its
-        patterns in the processor's cache, which halves its cost."""
+        patterns in the processor's cache, which halves its cost. What they share, such
+        as a value that stands in many places, is looked at once."""
         readings = [read(subject.finding, subject.evidence) for subject in subjects]
-        of_value = _scan(self._pack.value, [reading.value for reading in readings])
-        of_name = _scan(self._pack.name, [reading.name for reading in readings])
-        of_line = _scan(self._pack.line, [reading.line for reading in readings])
+        scanned = _scan(self._pack.value, [reading.value for reading in readings])
+        values = {value: self._look_at_value(value, hits) for value, hits in scanned.items()}
+        names = _scan(self._pack.name, [reading.name for reading in readings])
+        lines = _scan(self._pack.line, [reading.line for reading in readings])
         return [
-            Look(reading, self._judged(self._clues(subject, reading, *seen)))
-            for subject, reading, *seen in zip(
-                subjects, readings, of_value, of_name, of_line, strict=True
+            Look(
+                one,
+                self._judged(
+                    self._clues(subject, one, values[one.value], names[one.name], lines[one.line])
+                ),
             )
+            for subject, one in zip(subjects, readings, strict=True)
         ]
 
     def _clues(
         self,
         subject: Subject,
         reading: Reading,
-        of_value: list[Clue],
-        of_name: list[Clue],
-        of_line: list[Clue],
+        of_value: _Value,
+        of_name: tuple[Clue, ...],
+        of_line: tuple[Clue, ...],
     ) -> tuple[Clue, ...]:
         """All clues of one finding. Runs once for each: what it does is counted in µs."""
         finding, evidence = subject.finding, subject.evidence
@@ -186,7 +200,10 @@ class Heuristics:
             clues.append(self._signals["value.redacted"])
             return (*clues, *of_name, *of_line)
         value, name, start = reading.value, reading.name, reading.start
-        self._look_at_value(clues, value, of_value, shaped)
+        clues += of_value.matched
+        if shaped and not _has_shape(of_value.matched, shaped):
+            clues.append(self._signals["rule.contradicted"])
+        clues += of_value.rest
         clues += of_name
         if 3 < len(value) <= len(name) + 3 and _same_words(value, name):
             clues.append(self._signals["shape.same_as_name"])
@@ -209,31 +226,33 @@ class Heuristics:
         hits = set(field.matcher.hits(rule.encode())) | set(field.matcher.hits(name.encode()))
         base = self._signals["base"]
         shaped = (known for pattern, known in self._pack.shaped if pattern.search(rule))
+        named = (
+            clue
+            for pattern, clue in self._pack.titles
+            if pattern.search(rule) or pattern.search(name)
+        )
+        titled = tuple(islice(named, 1))
         if hits:
-            return (base, *(field.clues[index] for index in sorted(hits))), next(shaped, "")
+            seen = (field.clues[index] for index in sorted(hits))
+            return (base, *seen, *titled), next(shaped, "")
         specific = (self._signals["rule.specific"],) if rule else ()
-        return (base, *specific), next(shaped, "")
+        return (base, *specific, *titled), next(shaped, "")
 
-    def _look_at_value(self, clues: list[Clue], value: str, seen: list[Clue], shaped: str) -> None:
+    def _look_at_value(self, value: str, scanned: Sequence[Clue]) -> _Value:
         data = value.encode()
         signals = self._signals
-        for clue in seen:
-            clues.append(clue)
-            if clue.provider is not None:
-                if shaped and clue.provider.id.startswith(shaped):
-                    shaped = ""
-                if clue.provider.check:
-                    clues += [
-                        signals[one] for one in CHECKS[clue.provider.check](value, self._moment)
-                    ]
-        if shaped:
-            clues.append(signals["rule.contradicted"])
-        samples = self._pack.samples
+        matched = []
+        for clue in scanned:
+            matched.append(clue)
+            if clue.provider is not None and clue.provider.check:
+                check = CHECKS[clue.provider.check]
+                matched += [signals[one] for one in check(value, self._moment)]
+        rest = [signals[one] for one in shape.signals(data)]
         if len(data) in self._pack.sample_lengths:
-            sample = samples.get(hashlib.sha256(data).digest())
+            sample = self._pack.samples.get(hashlib.sha256(data).digest())
             if sample is not None:
-                clues.append(sample)
-        clues += [signals[one] for one in shape.signals(data)]
+                rest.insert(0, sample)
+        return _Value(tuple(matched), tuple(rest))
 
     def _look_around(self, clues: list[Clue], line: str, start: int, end: int, path: str) -> None:
         """Is the value a literal, or a piece of an expression?"""
@@ -258,10 +277,21 @@ class Heuristics:
         return Judged(weighed, opinion)
 
 
-def _scan(field: Field, texts: Sequence[str]) -> list[list[Clue]]:
-    """The clues of each text."""
+def _scan(field: Field, texts: Iterable[str]) -> dict[str, tuple[Clue, ...]]:
+    """The clues of each text; of equal ones once."""
     clues, hits = field.clues, field.matcher.hits
-    return [[clues[index] for index in hits(text.encode())] if text else [] for text in texts]
+    seen: dict[str, tuple[Clue, ...]] = {"": ()}
+    for text in texts:
+        if text not in seen:
+            seen[text] = tuple([clues[index] for index in hits(text.encode())])
+    return seen
+
+
+def _has_shape(matched: Sequence[Clue], provider: str) -> bool:
+    """Whether a provider whose id begins so has a pattern among those that matched."""
+    return any(
+        clue.provider is not None and clue.provider.id.startswith(provider) for clue in matched
+    )
 
 
 @lru_cache(maxsize=4096)  # by identity: a clue is made once, with its pack

@@ -11,24 +11,29 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import cache, cached_property, lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from moderator import model
-from moderator.features import TEXTS, TOOLS, Extractor
+from moderator.features import TEXTS, TOOLS, Extractor, Floats
 from moderator.reading import Reading
 from moderator.stage import Observation, Opinion, Subject
 from moderator.stages.heuristics import Heuristics, Look
 from moderator.weighing import Profile, Weighed, bounded, risk_at
 from moderator.wording import reason
-from winnow.finding.v1.verdict_pb2 import VERDICT_SOURCE_ML
+from winnow.finding.v1.verdict_pb2 import VERDICT_SOURCE_ML, Risk
 
 # A family of fewer findings than this has no curve to trust.
 _SUPPORT = 100
-_MAX_OPINIONS = 2048
+_MAX_DECIDED = 8192
 _MAX_REASONS = 4096
 _HALF = 0.5
 # What a text must add, in log-odds, to be named.
 _TELLS = 0.5
 _MAX_TEXTS = 3
+_NAMES = tuple(TEXTS)
 _SAYS = {
     "value": "the characters of the value",
     "classes": "the value's pattern of letters, digits and signs",
@@ -78,7 +83,7 @@ class Learned:
     def __init__(self, first: Heuristics, profile: Profile) -> None:
         self._first = first
         self._profile = profile
-        self._opinion = lru_cache(_MAX_OPINIONS)(self._compose)
+        self._decided = lru_cache(_MAX_DECIDED)(self._decide)
         self._reason = lru_cache(_MAX_REASONS)(reason)
 
     @cached_property
@@ -116,39 +121,48 @@ class Learned:
         weighed = [look.judged.weighed for look in looks]
         margins, texts = self._model.run(self._extractor(readings, weighed))
         curves = self._model.card.curves
-        tells = (texts / _TELLS).astype(int)
         return [
             self._opinion(
                 one,
                 _probability(curves.get(family(reading, one)), margin),
-                _texts(tuple(tell)) + _others(reading.tool, reading.others),
+                _texts(*tells) + _others(reading.tool, reading.others),
             )
-            for reading, one, margin, tell in zip(
-                readings, weighed, margins.tolist(), tells.tolist(), strict=True
+            for reading, one, margin, tells in zip(
+                readings, weighed, margins.tolist(), _loudest(texts).tolist(), strict=True
             )
         ]
 
-    def _compose(
+    def _opinion(
         self, weighed: Weighed, confidence: float | None, seen: tuple[Observation, ...]
     ) -> Opinion:
         """The same for the same clues, probability and (coarse) weights of the texts."""
+        risk, confidence, reason, says, decisive = self._decided(weighed, confidence)
+        return Opinion(risk, confidence, reason, says + seen, decisive)
+
+    def _decide(self, weighed: Weighed, confidence: float | None) -> _Decided:
+        """What follows from the clues and a probability."""
         if confidence is None:
-            return Opinion(
-                risk=weighed.risk,
-                confidence=None,
-                reason=self._reason(weighed, weighed.risk, weighed.confidence < _HALF),
-                observations=(_NO_SUPPORT, *seen),
-                decisive=False,
-            )
+            reason = self._reason(weighed, weighed.risk, weighed.confidence < _HALF)
+            return _Decided(weighed.risk, None, reason, (_NO_SUPPORT,), False)
         confidence = bounded(weighed, confidence)
         risk = risk_at(weighed, confidence, self._profile)
-        return Opinion(
-            risk=risk,
-            confidence=confidence,
-            reason=self._reason(weighed, risk, confidence < _HALF),
-            observations=seen,
-            decisive=confidence >= _SURE_REAL or confidence <= _SURE_NOT,
+        return _Decided(
+            risk,
+            confidence,
+            self._reason(weighed, risk, confidence < _HALF),
+            (),
+            confidence >= _SURE_REAL or confidence <= _SURE_NOT,
         )
+
+
+class _Decided(NamedTuple):
+    """An opinion without what the texts add to it."""
+
+    risk: Risk.ValueType
+    confidence: float | None
+    reason: str
+    observations: tuple[Observation, ...]
+    decisive: bool
 
 
 def _probability(curve: model.Curve | None, margin: float) -> float | None:
@@ -171,11 +185,20 @@ _NO_SUPPORT = Observation(
 )
 
 
+def _loudest(texts: Floats) -> NDArray[np.int64]:
+    """Of each row the texts that weigh most, the first of equals first: steps of `_TELLS`,
+    times the number of texts, plus the text's place."""
+    steps = (texts / _TELLS).astype(np.int64)
+    loudest = np.argsort(-np.abs(steps), axis=1, kind="stable")[:, :_MAX_TEXTS]
+    told: NDArray[np.int64] = np.take_along_axis(steps, loudest, 1) * len(TEXTS) + loudest
+    return told
+
+
 @lru_cache(4096)
-def _texts(tells: tuple[int, ...]) -> tuple[Observation, ...]:
-    """The texts that weigh most, with their weights."""
-    weights = sorted(zip(tells, TEXTS, strict=True), key=lambda pair: -abs(pair[0]))
-    return tuple(_told(text, weight) for weight, text in weights[:_MAX_TEXTS] if weight)
+def _texts(*tells: int) -> tuple[Observation, ...]:
+    """The texts that weigh most, as `_loudest` has them."""
+    told = [divmod(tell, len(TEXTS)) for tell in tells]
+    return tuple(_told(_NAMES[place], weight) for weight, place in told if weight)
 
 
 @cache  # compared by identity, and of few different weights

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.stages import moderate, parse
+from bench.stages import judge, moderate, parse
 from cli.loading.reports import FORMATS, generate
 
 
@@ -17,6 +17,7 @@ from cli.loading.reports import FORMATS, generate
 def test_every_finding_is_read_and_judged(report_format: str) -> None:
     figures, batches = parse(b"".join(generate(report_format, 600)))
     assert figures["findings"] == 600
+    assert judge(batches, report_format)["findings"] == 600
     assert moderate(batches, report_format)["findings"] == 600
 
 
@@ -31,6 +32,7 @@ def test_the_command_prints_one_object_a_line() -> None:
         "limit: msgspec",
         "limit: COPY BINARY",
         "parse",
+        "heuristics and model",
         "moderate",
         "POST",
     ]

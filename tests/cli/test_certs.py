@@ -124,22 +124,38 @@ def test_renewing_makes_new_keys_for_the_same_names(folder: Path) -> None:
 
 def test_no_certificate_outlives_its_ca(tmp_path: Path) -> None:
     certificates.init(tmp_path / "c", [], [], days=365, ca_days=10)
-    ends = {one.not_after for one in certificates.issued(tmp_path / "c")}
+    ends = {one.lifetime.ends for one in certificates.issued(tmp_path / "c")}
     assert max(ends) - min(ends) < timedelta(minutes=1)
 
 
-def test_what_ends_soon_is_told(folder: Path) -> None:
+def test_what_ends_soon_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("show", folder).stderr == ""
-    certificates.renew(folder, ["ingestor"], 30)
-    with papers.yesterday() as days:
-        certificates.renew(folder, ["gateway"], days)
+    # Half of its time is left.
+    certificates.renew(folder, ["moderator"], 1)
+    monkeypatch.setattr(certificates, "_SKEW", timedelta(days=30))
+    certificates.renew(folder, ["audit"], 31)
+    certificates.renew(folder, ["ingestor"], 10)
+    certificates.renew(folder, ["tool/ci"], 1)
+    certificates.renew(folder, ["gateway"], -1)
     shown = run("show", folder)
     assert shown.exit_code == 0
-    assert shown.stdout.count("spiffe://winnow/") == 6
     assert shown.stderr.splitlines() == [
         f"winnow: gateway has expired; winnow certs renew {folder} gateway",
-        f"winnow: ingestor ends in 29 days; winnow certs renew {folder} ingestor",
+        f"winnow: ingestor ends in 9 days; winnow certs renew {folder} ingestor",
+        f"winnow: tool/ci ends in 23 hours; winnow certs renew {folder} tool/ci",
     ]
+    head, *lines = shown.stdout.splitlines()
+    assert head.split() == ["certificate", "until", "left", "hosts"]
+    left = {line.split()[0]: line[head.index("left") : head.index("hosts")] for line in lines}
+    assert {name.removeprefix("spiffe://winnow/"): text.strip() for name, text in left.items()} == {
+        "ca": "3649 days",
+        "audit": "30 days",
+        "gateway": "expired",
+        "ingestor": "9 days",
+        "moderator": "23 hours",
+        "orchestrator": "364 days",
+        "tool/ci": "23 hours",
+    }
 
 
 @pytest.mark.parametrize(

@@ -171,3 +171,10 @@ async def test_reports_cannot_steer_the_terminal(winnow: Run, reports: Any) -> N
 async def test_an_accepted_risk_without_an_end_names_the_option(winnow: Run) -> None:
     result = await winnow("decide", f"{uuid7()}.0", "accepted_risk")
     assert (result.exit_code, "--expires" in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("words", [("reports",), ("credentials",), ("jobs",), ("keys", "list")])
+async def test_a_list_has_an_end(winnow: Run, words: tuple[str, ...]) -> None:
+    result = await winnow(*words, "--limit", "0")
+    assert result.exit_code == 2
+    assert "must be 1 or more" in result.stderr

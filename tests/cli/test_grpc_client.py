@@ -11,8 +11,10 @@ import grpc_testing
 import pytest
 from google.rpc import status_pb2
 
-from cli.client import Declaration, GrpcClient, Terms
+from cli.client import Client
 from cli.errors import ClientError
+from cli.wire import Declaration, Terms
+from cli.wire_grpc import GrpcWire
 from runtime.errors import WinnowError, to_status
 from winnow.audit.v1 import audit_service_pb2
 from winnow.report.v1 import report_pb2, report_service_pb2
@@ -26,7 +28,7 @@ class Server:
 
     def __init__(self) -> None:
         self.channel = grpc_testing.channel([REPORTS, AUDIT], grpc_testing.strict_real_time())
-        self.client = GrpcClient(self.channel, "grpc://x")
+        self.client = Client(GrpcWire(self.channel, "grpc://x"))
         self._pool = ThreadPoolExecutor(1)
 
     def calling(self, function: Any, *arguments: Any, **named: Any) -> Future[Any]:
@@ -155,6 +157,15 @@ def test_report_reports_and_events(server: Server) -> None:
     events.events.add(sequence=3)
     server.unary("ListEvents", events)
     assert trail.result(5)[0]["sequence"] == 3
+
+
+def test_a_caller_whose_certificate_is_refused_is_not_told_to_come_again(server: Server) -> None:
+    shown = server.calling(server.client.report, "r1")
+    error = WinnowError("PERMISSION_DENIED", "not for you", peer="spiffe://winnow/tool/ci")
+    server.unary("GetReport", None, error)
+    with pytest.raises(ClientError, match=r"^Not allowed: .*WINNOW_PEERS_ALLOWED") as caught:
+        shown.result(5)
+    assert (caught.value.may_pass, caught.value.reason) == (False, "PERMISSION_DENIED")
 
 
 def test_errors_keep_their_reason(server: Server) -> None:

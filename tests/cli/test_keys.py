@@ -75,7 +75,7 @@ def test_an_empty_key_file_is_told_and_no_other_key_is_shown(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("create", "--name", "x", "--role", "read", "--expires", "soon"), "--expires must read"),
+        (("create", "--name", "x", "--role", "read", "--expires", "1m"), "days or weeks"),
         (("create", "--name", "x", "--role", "read", "--expires", "0d"), "--expires must read"),
         (("create", "--name", "x", "--role", "read", "--tenant", "a"), "go with --direct"),
         (("create", "--name", "x", "--role", "read", "--direct"), "no database of `winnow up`"),
@@ -92,14 +92,16 @@ async def test_what_is_wrong_is_said_before_a_server_is_asked(
     assert KEY not in result.output
 
 
+@pytest.mark.parametrize("behind", [False, True])
 async def test_the_key_of_a_file_is_shown_to_the_server(
-    winnow: Run, stack: Any, tmp_path: Path
+    winnow: Run, stack: Any, tmp_path: Path, behind: bool
 ) -> None:
     file = tmp_path / "mine"
     file.write_text(KEY)
     report = tmp_path / "report.json"
     report.write_text("[]")
-    await winnow("--key-file", str(file), "submit", str(report))
+    option, command = ("--key-file", str(file)), ("submit", str(report))
+    await winnow(*(command + option if behind else option + command))
     assert stack.reports.uploads[-1].metadata["authorization"] == f"Bearer {KEY}"
 
 

@@ -17,6 +17,8 @@ from cli.main import app
 from cli.own import UpSettings
 from cli.serve import ServeError, bind
 from cli.up import House, UpError, _metrics_addresses, believing, migrate
+from runtime.config import load
+from runtime.matching import CACHE
 from runtime.tls import Files
 
 KEY = base64.b64encode(b"k" * 32).decode()
@@ -87,6 +89,19 @@ def test_keys_are_made_once_and_only_for_their_owner(tmp_path: Path) -> None:
     assert len(set(made.values())) == 4
     house._make_keys()
     assert made == {path.name: path.read_text() for path in folder.iterdir()}
+
+
+def test_compiled_patterns_are_kept_beside_the_keys_unless_said_otherwise(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WINNOW_DATABASE_URL", database_url)
+    house = House(tmp_path, "127.0.0.1:0", load(UpSettings))
+    monkeypatch.setenv(CACHE, "/elsewhere")
+    house._prepare()
+    assert house._environment[CACHE] == "/elsewhere"
+    monkeypatch.delenv(CACHE)
+    house._prepare()
+    assert house._environment[CACHE] == str(tmp_path / "cache")
 
 
 def test_a_key_that_is_given_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cli import watching
-from cli.client import RestClient
+from cli.client import Client
 from cli.errors import ClientError
 from cli.watching import following
 from winnow.report.v1 import report_pb2
@@ -114,7 +114,7 @@ async def test_watch_says_where_to_go_on_when_it_gives_up(
             yield {"ordinal": 4, "event_type": "REPORT_PROGRESS"}
         raise ClientError("away", may_pass=True)
 
-    monkeypatch.setattr(RestClient, "watch", breaking)
+    monkeypatch.setattr(Client, "watch", breaking)
     result = await winnow("watch", "r1", "--json")
     assert result.exit_code == 2
     assert result.stderr == "winnow: away; go on with `--after 4`\n"

@@ -16,8 +16,10 @@ import gateway.app
 import ingestor.app
 import moderator.app
 import orchestrator.app
+from cli import certificates
 from cli.serve import bind
 from runtime.metrics import SERVICES, Exposition
+from tests import certificates as papers
 from tests.fixtures.reports import load_report
 from tests.harness import serving, settings
 
@@ -67,6 +69,10 @@ async def watched(
             address, _ = await stack.enter_async_context(serving(service))
             addresses[f"{name}_address"] = address
             facts[name] = service.facts
+        # As they read them who run apart; the metrics are the whole process's.
+        certs = tmp_path_factory.mktemp("certs")
+        certificates.init(certs, [], [], 365, 3650)
+        papers.tls(certs / "gateway")
         api = gateway.app.build(settings(gateway.app.GatewaySettings, **addresses))
         await stack.enter_async_context(api.router.lifespan_context(api))
         client = httpx.AsyncClient(

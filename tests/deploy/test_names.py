@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,24 +27,28 @@ TARGET = {"job", "instance", "service"}
 _SHOWN = re.compile(r"\{\{\s*\$?(?:labels\.)?(\w+)\s*\}\}")
 
 
-def rules() -> Iterator[dict[str, Any]]:
-    for file in sorted((DEPLOY / "prometheus" / "rules").glob("*.yml")):
+def rules(deploy: Path = DEPLOY) -> Iterator[dict[str, Any]]:
+    for file in sorted((deploy / "prometheus" / "rules").glob("*.yml")):
         for group in yaml.safe_load(file.read_text())["groups"]:
             yield from group["rules"]
 
 
-def panels() -> Iterator[tuple[str, dict[str, Any]]]:
-    for file in sorted((DEPLOY / "grafana").glob("*.json")):
+def panels(deploy: Path = DEPLOY) -> Iterator[tuple[str, dict[str, Any]]]:
+    for file in sorted((deploy / "grafana").glob("*.json")):
         for panel in json.loads(file.read_text())["panels"]:
             for target in panel["targets"]:
                 yield panel["datasource"]["type"], {**target, "title": panel["title"]}
 
 
-RECORDED = {rule["record"] for rule in rules() if "record" in rule}
-EXPRESSIONS = sorted(
-    {rule["expr"] for rule in rules()}
-    | {target["expr"] for kind, target in panels() if kind == "prometheus"}
-)
+def expressions(deploy: Path = DEPLOY) -> list[str]:
+    """All that rules and dashboards ask Prometheus for."""
+    return sorted(
+        {rule["expr"] for rule in rules(deploy)}
+        | {target["expr"] for kind, target in panels(deploy) if kind == "prometheus"}
+    )
+
+
+EXPRESSIONS = expressions()
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +56,15 @@ async def samples(watched: Watched) -> Samples:
     found = await watched.samples()
     # Prometheus' own, of each target.
     found["up"] = [{"service": service} for service in SERVICES]
-    for name in RECORDED:
-        found[name] = [{}]
     for all_labels in found.values():
         for labels in all_labels:
             labels["job"] = "winnow"
     return found
+
+
+def with_recorded(samples: Samples, deploy: Path = DEPLOY) -> Samples:
+    """With the series that the rules record, which have no labels."""
+    return {**samples, **{rule["record"]: [{}] for rule in rules(deploy) if "record" in rule}}
 
 
 def wrong(expression: str, samples: Samples) -> list[str]:
@@ -93,7 +101,7 @@ async def test_there_are_expressions(samples: Samples) -> None:
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 async def test_what_it_names_is_served(expression: str, samples: Samples) -> None:
     assert promql.selectors(expression)
-    assert wrong(expression, samples) == []
+    assert wrong(expression, with_recorded(samples)) == []
 
 
 @pytest.mark.parametrize(
@@ -111,6 +119,47 @@ async def test_what_it_names_is_served(expression: str, samples: Samples) -> Non
 )
 async def test_what_is_not_served_is_noticed(expression: str, samples: Samples) -> None:
     assert wrong(expression, samples)
+
+
+@pytest.mark.parametrize(
+    ("file", "right", "planted"),
+    [
+        ("grafana/gateway.json", "winnow_http_requests_total{", "winnow_http_request_total{"),
+        (
+            "grafana/orchestrator.json",
+            "sum by (state) (winnow_queue",
+            "sum by (phase) (winnow_queue",
+        ),
+        (
+            "grafana/moderator.json",
+            r"winnow_rpcs_total{service=\"mod",
+            r"winnow_rpcs_total{job=\"mod",
+        ),
+        ("grafana/path-of-a-report.json", r"outcome=\"failed\"", r"outcome=\"broken\""),
+        ("prometheus/rules/work.yml", "winnow_dead_letters_total", "winnow_dead_letter_total"),
+        ("prometheus/rules/security.yml", 'reason="SEAL_BROKEN"', 'reason="SEAL_BROKE"'),
+        ("prometheus/rules/services.yml", "sum by (service) (rate(", "sum by (name) (rate("),
+        (
+            "prometheus/rules/objectives.yml",
+            "winnow_report_duration_seconds_count[",
+            "winnow_reports_count[",
+        ),
+        ("prometheus/rules/objectives.yml", 'le="30.0"', 'le="31.0"'),
+        ("prometheus/rules/objectives.yml", "record: winnow:slow_reads", "record: winnow:slow_get"),
+    ],
+)
+async def test_what_is_planted_in_a_copy_is_noticed(
+    file: str, right: str, planted: str, samples: Samples, tmp_path: Path
+) -> None:
+    """A wrong metric, label or value: in a dashboard, an alert, a rule that records."""
+    copy = shutil.copytree(DEPLOY, tmp_path / "deploy")
+    text = (copy / file).read_text()
+    assert right in text
+    known = with_recorded(samples, copy)
+    assert not any(wrong(expression, known) for expression in expressions(copy))
+    (copy / file).write_text(text.replace(right, planted))
+    known = with_recorded(samples, copy)
+    assert any(wrong(expression, known) for expression in expressions(copy))
 
 
 def test_every_metric_is_in_a_dashboard() -> None:
@@ -133,6 +182,8 @@ def test_legends_and_texts_show_labels_that_are_there() -> None:
         by = promql.labels(rule["expr"])
         for label in _SHOWN.findall(str(rule.get("annotations", {}))):
             assert label in by | TARGET | {"pool", "value"}, rule["alert"]
+        for name in re.findall(r"winnow_\w+", str(rule.get("annotations", {}))):
+            assert name in {row.name for row in TABLE}, rule["alert"]
 
 
 def test_logs_are_asked_for_by_labels_that_promtail_makes() -> None:

@@ -18,6 +18,8 @@ import httpx
 import psutil
 import psycopg
 
+from runtime import matching
+
 WINNOW = Path(sys.executable).parent / "winnow"
 SERVICES = ("audit", "gateway", "ingestor", "moderator", "orchestrator")
 
@@ -26,8 +28,12 @@ Json = dict[str, Any]
 
 
 def environment(**more: str) -> dict[str, str]:
-    """This process's environment without settings of Winnow, and with `more`."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("WINNOW_")}
+    """This process's environment without settings of Winnow but one, and with `more`."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("WINNOW_") or name == matching.CACHE
+    }
     return {**kept, **more}
 
 

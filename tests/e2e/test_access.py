@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import time
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from bench import replays
+from bench.house import House as Measured
 from cli.usage import ADMIN_KEY_FILE, SERVER_FILE
 from runtime import api_keys
 from tests.e2e.house import WINNOW, House, environment, eventually, folder
@@ -170,6 +173,15 @@ def test_the_operator_makes_what_no_key_can(guarded: Guarded) -> None:
     )
     assert events == [("API_KEY_CREATED", "acme")]
     assert guarded.get("/reports", key).json()["reports"] == []
+
+
+def test_a_replay_is_refused_at_two_gateways_and_through_restarts(guarded: Guarded) -> None:
+    """As `python -m bench.replays`, with fewer copies."""
+    house = Measured(guarded.house.process, guarded.house.url)
+    with replays.second_gateway(house) as other:
+        found = asyncio.run(replays.replay(house, other, 60))
+    assert replays.held(found), found
+    assert not replays.held({**found, "answers": {"REPLAYED": 59, "done": 1}})
 
 
 def rows(house: House, query: str) -> list[tuple[object, ...]]:

@@ -123,7 +123,7 @@ def test_the_gate_does_not_open_for_what_nobody_could_read(house: House, tmp_pat
     file.write_bytes(dump([gitleaks(1, Secret="changeme"), gitleaks(2) | {"File": 7}]))
     asked = ("submit", str(file), "--fail-on", "high", "--server", house.url)
     gated = winnow(*asked)
-    assert (gated.returncode, "1 records could not be read" in gated.stderr) == (2, True)
+    assert (gated.returncode, "1 record could not be read" in gated.stderr) == (2, True)
     assert winnow(*asked, "--allow-rejected").returncode == 0
     empty = tmp_path / "empty.json"
     empty.write_bytes(b"")
@@ -155,4 +155,4 @@ def test_a_file_with_a_member_called_report_is_a_report(house: House, tmp_path: 
     file.write_bytes(dump(report))
     done = winnow("submit", str(file), "--server", house.url)
     assert done.returncode == 0, done.stderr
-    assert "1 records read" in done.stdout
+    assert "1 record read" in done.stdout

@@ -50,8 +50,9 @@ def test_bad_and_replayed(house: House, tmp_path: Path) -> None:
     assert found["kinds"]["conflicting"].keys() == {"IDEMPOTENCY_KEY_REUSED"}
     assert found["kinds"]["oversized"].keys() == {"REPORT_TOO_LARGE"}
     assert found["replayed"] > 0
-    assert set(found["by_key"]) == {"first", "second"}
+    assert "REPLAYED" in found["kinds"]["replayed"]
+    assert set(found["by_key"]) == {"first", "second", "signer"}
     # The keys were made for the run and have ended with it.
     made = [key for key in house.get("/keys")["keys"] if key["name"].startswith("load ")]
-    assert len(made) == 2
+    assert len(made) == 3
     assert all(key["revoked_at"] for key in made)

@@ -27,6 +27,7 @@ import psycopg
 import migrations
 from cli.postgres import Postgres, PostgresError
 from runtime import crash
+from tests.e2e.house import environment
 from tests.runtime.transport.servers import Broker, nats_server, valkey_server
 
 SERVICES = ("audit", "moderator", "ingestor", "orchestrator", "gateway")
@@ -72,7 +73,7 @@ class House:
         self.sealing_keys = (os.urandom(32), os.urandom(32))
         current, other = (base64.b64encode(key).decode() for key in self.sealing_keys)
         self._environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("WINNOW_")},
+            **environment(),
             "WINNOW_DATABASE_URL": self.database_url,
             "WINNOW_EVENT_TRANSPORT": "postgres",
             "WINNOW_LEASE_SECONDS": str(LEASE_SECONDS),

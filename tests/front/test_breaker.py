@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
@@ -12,7 +13,7 @@ import pytest
 from sqlalchemy import text
 
 from gateway.backends import connect
-from runtime import channels
+from runtime import channels, metrics
 from runtime.access import RULES
 from runtime.breaker import Breaker, GuardedChannel
 from runtime.channels import READS, dial
@@ -20,6 +21,7 @@ from runtime.errors import WinnowError
 from runtime.server import Service
 from tests.front.conftest import Front
 from tests.harness import serving
+from tests.runtime.test_metrics import samples
 from winnow.audit.v1 import audit_service_pb2 as pb
 from winnow.audit.v1 import audit_service_pb2_grpc as rpc
 from winnow.event.v1.envelope_pb2 import Envelope
@@ -68,6 +70,30 @@ def test_it_opens_probes_and_closes() -> None:
     assert not refused(breaker)
     breaker.answered()
     assert not any(refused(breaker) for _ in range(10))
+
+
+def test_its_state_is_shown() -> None:
+    clock = Clock()
+    breaker = Breaker("shown service", clock)
+    before = samples(metrics.BREAKER_OPENED, "_total")["shown",]
+
+    def state() -> list[str]:
+        shown = samples(metrics.BREAKER_STATE)
+        return [one for one in metrics.BREAKER_STATES if shown["shown", one]]
+
+    assert state() == ["closed"]
+    for _ in range(5):
+        breaker.failed()
+    assert state() == ["open"]
+    clock.now += 0.6
+    assert state() == ["half_open"]
+    breaker.check()
+    assert state() == ["half_open"]
+    breaker.failed()
+    assert state() == ["open"]
+    assert samples(metrics.BREAKER_OPENED, "_total")["shown",] == before + 2
+    breaker.answered()
+    assert state() == ["closed"]
 
 
 class Peer(rpc.AuditServiceServicer):
@@ -193,22 +219,50 @@ async def test_a_report_of_too_many_records_is_refused(front: Front) -> None:
     assert answer.headers["x-backpressure-reason"] == "records"
 
 
-async def test_a_full_queue_takes_no_report(front: Front) -> None:
-    client = await front.gateway(orchestrator_address=await front.orchestrator(max_queue_depth=2))
-    key = await front.key()
+@asynccontextmanager
+async def waiting(front: Front, number: int, tenant: str) -> AsyncIterator[None]:
+    """So many runs of a tenant wait."""
     put = text(
         "INSERT INTO orchestrator.jobs (job_id, kind, key, tenant_id, request_id, payload, state,"
         " max_failures, due_at) SELECT gen_random_uuid(), 'report.run', gen_random_uuid()::text,"
-        " 'full', '', '{}', 1, 1, now() + interval '1 hour' FROM generate_series(1, 2)"
-    )
+        " :tenant, 'filling', '{}', 1, 1, now() + interval '1 hour'"
+        " FROM generate_series(1, :number)"
+    ).bindparams(number=number, tenant=tenant)
     await front.database.run(lambda c: c.execute(put) and None)
     try:
-        bearer = {"Authorization": f"Bearer {key.text}"}
+        yield
+    finally:
+        drop = text("DELETE FROM orchestrator.jobs WHERE request_id = 'filling'")
+        await front.database.run(lambda c: c.execute(drop) and None)
+
+
+async def test_a_full_queue_takes_no_report(front: Front) -> None:
+    client = await front.gateway(orchestrator_address=await front.orchestrator(max_queue_depth=2))
+    key = await front.key()
+    bearer = {"Authorization": f"Bearer {key.text}"}
+    async with waiting(front, 2, "full"):
         answer = await client.post("/reports", content=b"[]", headers=bearer)
         assert answer.status_code == 503
         assert answer.headers["x-backpressure-reason"] == "queue_depth"
         assert answer.headers["retry-after"] == "5"
         assert (await client.get("/reports", headers=bearer)).json()["reports"] == []
-    finally:
-        drop = text("DELETE FROM orchestrator.jobs WHERE tenant_id = 'full'")
-        await front.database.run(lambda c: c.execute(drop) and None)
+
+
+async def test_a_tenant_that_has_its_share_of_the_queue_keeps_nobody_out(front: Front) -> None:
+    from tests.fixtures.load import load_report
+
+    address = await front.orchestrator(max_queue_depth=10, tenant_queue_share=0.3)
+    client = await front.gateway(orchestrator_address=address)
+    key, other = await front.key(tenant="crowding"), await front.key(tenant="alone")
+    async with waiting(front, 3, "crowding"):
+        report = load_report("gitleaks.git.json")
+        refused, taken = [
+            await client.post(
+                "/reports", content=report, headers={"Authorization": f"Bearer {one.text}"}
+            )
+            for one in (key, other)
+        ]
+    assert refused.status_code == 503
+    assert refused.headers["x-backpressure-reason"] == "tenant_queue_depth"
+    assert refused.headers["retry-after"] == "5"
+    assert taken.status_code == 201, taken.text

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
+import sys
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import admission
-from gateway.limits import MemoryBuckets, Places, ValkeyBuckets
 from runtime.errors import WinnowError
+from runtime.limits import Buckets, MemoryStore, Places, Shared, ValkeyStore
 from tests.front.conftest import REPORT, Front, signed
 from tests.runtime.transport.servers import valkey_server
+
+SCENARIOS = Path(__file__).resolve().parents[2] / "deploy" / "scenarios"
 
 
 class Clock:
@@ -27,7 +34,7 @@ class Clock:
 
 async def test_a_bucket_gives_what_it_holds_and_what_comes_back() -> None:
     clock = Clock()
-    buckets = MemoryBuckets(10, 2, clock)
+    buckets = Buckets(MemoryStore(clock), 10, 2)
     taken = [await buckets.take("a", 1) for _ in range(11)]
     assert [one.ok for one in taken] == [True] * 10 + [False]
     assert [one.left for one in taken] == [*range(9, -1, -1), 0]
@@ -42,7 +49,7 @@ async def test_a_bucket_gives_what_it_holds_and_what_comes_back() -> None:
 
 async def test_what_is_owed_is_taken_in_any_case() -> None:
     clock = Clock()
-    buckets = MemoryBuckets(10, 1, clock)
+    buckets = Buckets(MemoryStore(clock), 10, 1)
     assert (await buckets.take("a", 30, owed=True)).ok
     clock.now += 19
     assert not (await buckets.take("a", 1)).ok
@@ -61,7 +68,7 @@ def test_no_more_is_given_than_the_bucket_and_its_refill(
     async def given_out() -> tuple[float, float]:
         clock = Clock()
         start = clock.now
-        buckets = MemoryBuckets(capacity, refill, clock)
+        buckets = Buckets(MemoryStore(clock), capacity, refill)
         total = 0
         for pause, cost in asked:
             clock.now += pause
@@ -79,7 +86,7 @@ def valkey() -> Iterator[str]:
 
 
 async def test_several_gateways_share_buckets(valkey: str) -> None:
-    one, other = (ValkeyBuckets(valkey, 10, 0.01) for _ in range(2))
+    one, other = (Buckets(ValkeyStore(valkey), 10, 0.01) for _ in range(2))
     name = uuid.uuid4().hex
     taken = [await buckets.take(name, 1) for _ in range(6) for buckets in (one, other)]
     assert [one.ok for one in taken] == [True] * 10 + [False] * 2
@@ -90,7 +97,7 @@ async def test_several_gateways_share_buckets(valkey: str) -> None:
 
 
 async def test_without_the_store_each_gateway_has_its_own() -> None:
-    buckets = ValkeyBuckets("valkey://127.0.0.1:1", 2, 0.01)
+    buckets = Buckets(Shared(ValkeyStore("valkey://127.0.0.1:1")), 2, 0.01)
     assert [(await buckets.take("a", 1)).ok for _ in range(3)] == [True, True, False]
     await buckets.close()
 
@@ -162,6 +169,29 @@ async def test_without_a_key_nothing_is_counted_unless_addresses_are(front: Fron
     assert [(await free.get("/reports")).status_code for _ in range(3)] == [401] * 3
     assert [(await counted.get("/reports")).status_code for _ in range(3)] == [401, 429, 429]
     assert (await counted.get("/healthz")).status_code == 200
+
+
+@pytest.mark.parametrize(("capacity", "code"), [(10, 0), (1000, 1)])
+async def test_the_shipped_ramp_must_see_its_limit(
+    front: Front, tmp_path: Path, capacity: int, code: int
+) -> None:
+    client = await front.gateway(rate_capacity=capacity, rate_refill_per_second=20)
+    (tmp_path / "key").write_text((await front.key()).text)
+    ran = await asyncio.to_thread(
+        subprocess.run,
+        [
+            *(sys.executable, "-m", "cli.main", "load", str(SCENARIOS / "ramp-to-limit.yaml")),
+            *("--server", str(client.base_url), "--key", f"ramp={tmp_path / 'key'}"),
+            *("--duration", "2s", "--format", "json"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ran.returncode == code, ran.stdout + ran.stderr
+    held = {one["name"]: one["held"] for one in json.loads(ran.stdout)["expectations"]}
+    assert held.pop("seen") is (code == 0)
+    assert all(held.values())
 
 
 # Places.
@@ -249,6 +279,20 @@ async def test_a_place_that_comes_as_its_request_goes_is_given_on() -> None:
     gone.cancel()
     await asyncio.gather(gone, return_exceptions=True)
     assert (places._free, places._taken) == (1, {})
+
+
+async def test_a_place_that_comes_as_patience_ends_is_no_error() -> None:
+    places = Places(1, 1, 0.01)
+    await places.take("a", "one")
+    late = asyncio.create_task(places.take("b", "two"))
+    await asyncio.sleep(0)
+    time.sleep(0.02)  # noqa: ASYNC251 -- a busy loop, which sees both at once
+    for _ in range(2):
+        await asyncio.sleep(0)
+    places.leave("a")
+    await late
+    places.leave("b")
+    assert (places._free, places._taken, places._lines) == (1, {}, {})
 
 
 async def test_a_tenant_that_has_its_places_full_leaves_the_others(front: Front) -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import grpc
 import httpx
 import pytest
 import uvicorn
@@ -17,6 +18,7 @@ from gateway.watching import Watches
 from runtime import log
 from runtime.clock import now, uuid7
 from runtime.config import load
+from runtime.context import REPORT_KEY
 from runtime.errors import WinnowError
 from runtime.server import Service
 from winnow.audit.v1 import audit_event_pb2, audit_service_pb2, audit_service_pb2_grpc
@@ -76,6 +78,8 @@ class Reports(report_service_pb2_grpc.ReportServiceServicer):
         # Of SubmitReport: what else it answers, and how often it is busy before.
         self.told: dict[str, Any] = {}
         self.busy = 0
+        # Released by each call that will not end by itself.
+        self.waiting = asyncio.Semaphore(0)
 
     def add(self, findings: int, **fields: Any) -> report_pb2.Report:
         report = report_pb2.Report(
@@ -114,6 +118,14 @@ class Reports(report_service_pb2_grpc.ReportServiceServicer):
             raise WinnowError("OVERLOADED", "busy", retry_after=2.5)
         if upload.data == b"bad":
             raise WinnowError("REPORT_MALFORMED", "bad", report_id=str(uuid7()), at_byte="0")
+        if upload.data.endswith(b"durable"):
+            report = self.add(0, scanner_type="gitleaks")
+            await context.send_initial_metadata(((REPORT_KEY, report.report_id),))
+        if upload.data.startswith(b"cut"):
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
+        if upload.data.startswith(b"endless"):
+            self.waiting.release()
+            await asyncio.Event().wait()
         report = self.add(2, scanner_type="gitleaks")
         if not upload.header.wait and not report.HasField("error"):
             report.status = report_pb2.REPORT_STATUS_CREATED

@@ -15,7 +15,7 @@ from gateway import protocol
 async def _answer(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] != "http":
         return
-    more = True
+    more = scope["path"] != "/refused"
     while more:
         more = (await receive()).get("more_body", False)
     await send({"type": "http.response.start", "status": 200, "headers": [(b"x", b"y")]})
@@ -85,3 +85,35 @@ async def test_a_body_may_take_its_time(port: int, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.2)
     head = b"POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 3\r\n\r\n"
     assert b"fine" in await _said(port, head, b"a", b"b", b"c", pause=0.25)
+
+
+REFUSED = b"POST /refused HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
+
+
+@pytest.mark.parametrize(
+    ("piece", "pause"), [(b" " * 65_536, 0.0), (b" ", 0.05)], ids=["endless", "slow"]
+)
+async def test_a_body_that_goes_on_after_the_answer_is_cut(
+    port: int, piece: bytes, pause: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "UNREAD_SECONDS", 0.3)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(REFUSED + b"2000000000000\r\n\r\n")
+    assert b"fine" in await reader.readuntil(b"fine")
+    with pytest.raises(ConnectionError):
+        async with asyncio.timeout(4):
+            while True:
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(pause)
+    writer.close()
+
+
+async def test_a_body_that_ends_soon_after_the_answer_keeps_the_connection(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "UNREAD_SECONDS", 0.3)
+    rest = b" " * (protocol.HEAD_BYTES * 4)
+    head = REFUSED + b"%d\r\n\r\nabc" % (3 + len(rest))
+    said = await _said(port, head, rest, b"", GET + b"\r\n", pause=0.2)
+    assert said.count(b"fine") == said.count(b"HTTP/1.1 200") == said.count(b"HTTP/1.1") == 2

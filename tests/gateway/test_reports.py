@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import httpx
 import pytest
 
+from gateway.openapi import document
 from winnow.finding.v1 import finding_pb2, verdict_pb2
 from winnow.report.v1 import report_pb2, report_service_pb2
 
@@ -184,8 +186,18 @@ async def test_unknown_routes_are_problems(client: httpx.AsyncClient) -> None:
     assert SECRET not in missing.text
     wrong = await client.delete("/reports")
     assert wrong.status_code == 405
-    assert wrong.headers["allow"]
+    assert wrong.headers["allow"] == "GET, OPTIONS, POST"
     assert wrong.json()["title"] == "Method Not Allowed"
+
+
+async def test_every_route_tells_its_methods(client: httpx.AsyncClient) -> None:
+    for path, operations in json.loads(document())["paths"].items():
+        answer = await client.options(path)
+        assert (answer.status_code, answer.content) == (204, b"")
+        allowed = answer.headers["allow"].split(", ")
+        assert {name.upper() for name in operations} <= set(allowed)
+        assert "OPTIONS" in allowed
+    assert (await client.options(f"/{SECRET}")).status_code == 404
 
 
 async def test_rejected_records_are_listed_with_their_reason(

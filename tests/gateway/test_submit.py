@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 
+from gateway.app import GatewaySettings, build
+from runtime.config import load
 from winnow.report.v1 import report_pb2
 
 RAW = b'[{"RuleID": "r"}]'
@@ -343,6 +347,51 @@ async def test_client_that_leaves_cancels_the_call(stack: Any, body: bytes) -> N
         await stack.reports.uploads[0].over.wait()
     assert stack.reports.uploads[0].end is None
     assert len(stack.reports.uploads) == 1
+
+
+async def test_a_report_that_is_durable_is_told_although_its_call_was_cut(
+    client: httpx.AsyncClient, reports: Any
+) -> None:
+    told = await client.post("/reports", content=b"cut when durable")
+    report_id = list(reports.reports)[-1]
+    assert told.status_code == 202
+    assert told.json() == {
+        "report_id": report_id,
+        "status": "created",
+        "events_url": f"/reports/{report_id}/events/stream",
+    }
+    assert told.headers["location"] == f"/reports/{report_id}"
+    refused = await client.post("/reports", content=b"cut before")
+    assert refused.status_code == 503
+    assert refused.json()["reason"] == "UPSTREAM_UNAVAILABLE"
+
+
+async def test_a_stop_tells_those_for_whom_it_does_not_wait(stack: Any, reports: Any) -> None:
+    address = f"127.0.0.1:{stack.orchestrator.port}"
+    app = build(load(GatewaySettings, orchestrator_address=address, audit_address="127.0.0.1:1"))
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve([listener]))
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}/reports"
+    async with httpx.AsyncClient(timeout=30) as client:
+        posts = [
+            asyncio.create_task(client.post(url, content=content))
+            for content in (b"endless and durable", b"endless")
+        ]
+        for _ in posts:
+            await asyncio.wait_for(reports.waiting.acquire(), 10)
+        app.state.draining.set()
+        server.should_exit = True
+        told, refused = await asyncio.gather(*posts)
+    await serving
+    assert told.status_code == 202
+    assert told.json()["report_id"] in reports.reports
+    assert refused.status_code == 503
+    assert refused.headers["retry-after"] == "1"
+    problem = refused.json()
+    assert (problem["reason"], problem["service"]) == ("UPSTREAM_UNAVAILABLE", "gateway")
 
 
 async def test_wrong_envelope_is_a_problem_without_an_echo(

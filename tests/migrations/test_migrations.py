@@ -19,7 +19,7 @@ from sqlalchemy.engine import make_url
 import audit.tables
 import migrations
 import orchestrator.tables
-import runtime.access
+import runtime.buckets
 from cli.postgres import Postgres
 from runtime.database import Database
 from runtime.errors import WinnowError
@@ -27,7 +27,7 @@ from runtime.errors import WinnowError
 
 @pytest.mark.parametrize(
     "metadata",
-    [orchestrator.tables.metadata, audit.tables.metadata, runtime.access.metadata],
+    [orchestrator.tables.metadata, audit.tables.metadata, runtime.buckets.metadata],
     ids=lambda m: m.schema,
 )
 async def test_the_migrated_schema_is_the_one_that_the_code_knows(
@@ -56,8 +56,9 @@ async def test_every_table_carries_its_tenant(database: Database) -> None:
     )
     without = await database.run(lambda connection: connection.execute(query).scalars().all())
     # Checkpoints speak of the whole log; messages and due times are the house's; a nonce
-    # is its key's, whose tenant is the key's.
+    # and a bucket are their key's, whose tenant is the key's.
     assert set(without) == {
+        "access.buckets",
         "access.nonces",
         "audit.checkpoints",
         "audit.tiles",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 
+import numpy as np
 import pytest
 
 from moderator import model
@@ -13,6 +14,7 @@ from moderator.pipeline import Pipeline
 from moderator.rules import pack
 from moderator.stage import Opinion, Subject
 from moderator.stages import ml, stages
+from moderator.stages.ml import _loudest, _texts
 from moderator.weighing import PROFILES
 from runtime.sealing import EVIDENCE, Sealer
 from tests.moderator.subjects import HEADER, drawn, finding
@@ -80,10 +82,18 @@ def test_a_password_in_production_weighs_more_than_in_tests_and_documents() -> N
     assert placeholder.risk == RISK_LOW
 
 
-def test_equal_evidence_gives_the_very_same_opinion() -> None:
+def test_equal_evidence_gives_the_same_opinion_of_the_very_same_words() -> None:
     first = opinion(subject())
     others = asked(*(subject(drawn(12 + n), path=f"x/{n}.go") for n in range(40)), subject())
-    assert others[-1] is first
+    again = others[-1]
+    assert again is not None
+    assert (again.risk, again.confidence, again.decisive) == (
+        first.risk,
+        first.confidence,
+        first.decisive,
+    )
+    assert again.reason is first.reason
+    assert again.observations == first.observations  # compared by identity, each
 
 
 def test_neither_reasons_nor_observations_hold_input() -> None:
@@ -170,3 +180,14 @@ def test_profiles_shift_the_risk(profile: str) -> None:
     # RISK_HIGH is 1, RISK_LOW 3.
     for usual, other in zip(balanced, shifted, strict=True):
         assert other <= usual if profile == "strict" else other >= usual
+
+
+def test_the_three_texts_that_weigh_most_are_told() -> None:
+    weights = [[0.6, -1.2, 0.4, 1.0, 0.0, -0.49, 2.6], [0.0] * 7]
+    told = [_texts(*row) for row in _loudest(np.array(weights, np.float32)).tolist()]
+    assert [(one.where, one.weight) for one in told[0]] == [
+        ("ending", 2.5),
+        ("classes", -1.0),
+        ("after", 1.0),
+    ]
+    assert told[1] == ()

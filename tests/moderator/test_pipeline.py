@@ -81,6 +81,21 @@ def test_same_input_same_bytes(sealer: Sealer) -> None:
     )
 
 
+def test_a_verdict_does_not_depend_on_what_else_is_in_the_batch(sealer: Sealer) -> None:
+    token, url = drawn(40, seed=3), f"postgres://app:{drawn(16)}@db.acme.example/orders"
+    values = (token, "changeme", url, token, "", drawn(12), "changeme", token, "p\u00e4ss-w0rt")
+    whole = batch_of(sealer, *values)
+    whole.findings[3].rule_id = "github-pat"  # whose tokens have another shape
+    whole.findings[7].code.location.path = "tests/test_app.py"
+    pipeline = Pipeline(STAGES)
+    together = pipeline.judge(HEADER, whole, sealer).verdicts
+    assert together[0].evidence != together[3].evidence
+    assert together[0].evidence != together[7].evidence
+    for one, verdict in zip(whole.findings, together, strict=True):
+        (alone,) = Pipeline(STAGES).judge(HEADER, FindingBatch(findings=[one]), sealer).verdicts
+        assert alone == verdict
+
+
 def test_later_stages_are_asked_about_doubt_only(sealer: Sealer) -> None:
     sure = Opinion(RISK_HIGH, 0.9, "Because.", (Observation("m.x", "value", 1.0, "it"),), True)
     later = Fixed(sure)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 
 from moderator.reading import read
-from moderator.stage import Subject
+from moderator.stage import Opinion, Subject
 from moderator.stages import stages
 from moderator.structure import CHECKS
-from tests.moderator.subjects import HEADER, drawn, finding
+from tests.moderator.subjects import HEADER, checksummed, drawn, finding
+from winnow.finding.v1.finding_pb2 import VALUE_STATE_REDACTED
 from winnow.finding.v1.plain_evidence_pb2 import PlainEvidence
 from winnow.finding.v1.verdict_pb2 import RISK_HIGH, RISK_LOW, RISK_MEDIUM
 
@@ -136,3 +139,60 @@ def test_a_plain_word_for_a_password_is_seen_in_a_call(word: str) -> None:
 )
 def test_the_first_argument_names_the_second(line: str, name: str) -> None:
     assert read(finding(), PlainEvidence(value="jeans", match=line)).name == name
+
+
+def verdict(value: str, rule: str, path: str, **fields: object) -> Opinion:
+    """What heuristics and model say of one finding of gitleaks."""
+    evidence = PlainEvidence(value=value, match=value) if value else None
+    one = Subject(finding(path, rule, **fields), evidence, HEADER)
+    (said,) = FIRST.judge([one])
+    assert said is not None
+    if not said.decisive:
+        (said,) = SECOND.judge([one])
+    assert said is not None
+    return said
+
+
+@pytest.mark.parametrize(
+    ("rule", "title"),
+    [
+        ("github-pat", "Possible GitHub personal access token"),
+        ("betterleaks.slack-bot-token", "Possible Slack token"),
+        ("AWS Access Key", "Possible AWS access key"),
+        ("Private Key", "Possible private key"),
+        ("twilio-api-key", "Possible Twilio credential"),
+    ],
+)
+def test_a_redacted_value_is_named_by_the_rule_that_found_it(rule: str, title: str) -> None:
+    said = verdict("", rule, "deploy/production.yml", value_state=VALUE_STATE_REDACTED)
+    assert said.reason.startswith(title)
+    assert said.risk == RISK_HIGH
+
+
+def test_what_a_catch_all_rule_found_redacted_stays_a_possible_credential() -> None:
+    said = verdict("", "generic-api-key", "src/app.py", value_state=VALUE_STATE_REDACTED)
+    assert said.reason.startswith("Possible credential")
+
+
+def test_a_value_that_contradicts_its_rule_is_not_named_by_it() -> None:
+    said = verdict("correct horse battery", "github-pat", "src/app.py")
+    assert "GitHub" not in said.reason
+
+
+def test_a_wrong_checksum_is_never_taken_for_sure() -> None:
+    wrong = verdict(checksummed("ghp_", good=False), "github-pat", "src/client.py")
+    right = verdict(checksummed("ghp_"), "github-pat", "src/client.py")
+    assert wrong.confidence is not None
+    assert wrong.confidence <= 0.6
+    assert wrong.risk != RISK_HIGH
+    assert right.risk == RISK_HIGH
+    assert "Revoke it" not in wrong.reason
+
+
+def test_the_token_of_the_documentation_is_nobodys() -> None:
+    claims = ('{"alg":"HS256","typ":"JWT"}', '{"sub":"1234567890","name":"John Doe","iat":1}')
+    parts = [base64.urlsafe_b64encode(part.encode()).decode().rstrip("=") for part in claims]
+    said = verdict(".".join([*parts, drawn(43)]), "jwt", "src/client.py")
+    assert said.risk == RISK_LOW
+    assert said.confidence is not None
+    assert said.confidence < 0.35

@@ -10,14 +10,17 @@ import time
 import uuid
 from typing import Any
 
+import grpc
 import psycopg
 import pytest
 
+from runtime.errors import from_rpc
 from tests.fixtures import load_report
 from tests.ingestor.reading_reports import dump, gitleaks
 from tests.orchestrator.conftest import Asker
 from tests.orchestrator.test_decisions import ruling
 from winnow.audit.v1.audit_service_pb2 import ListEventsRequest
+from winnow.finding.v1.finding_pb2 import Finding
 from winnow.finding.v1.verdict_pb2 import Risk, Verdict
 from winnow.report.v1.decision_service_pb2 import DecideFindingRequest
 from winnow.report.v1.report_service_pb2 import (
@@ -75,6 +78,26 @@ async def test_a_replay_comes_to_the_same_verdicts(alone: Asker, name: str) -> N
     assert (answer.changed, answer.other_inputs) == (0, 0)
     assert answer.inputs["rules"].startswith("sha256:")
     assert answer.summary == report.summary
+
+
+async def test_a_finding_whose_sealed_evidence_is_gone_is_an_error(
+    alone: Asker, database_url: str
+) -> None:
+    report_id = (await alone.submit(load_report("gitleaks.git.json"))).report_id
+    where = uuid.UUID(report_id), 0
+    with psycopg.connect(database_url) as connection:
+        [message] = connection.execute(
+            "SELECT message FROM orchestrator.findings WHERE report_id = %s AND ordinal = %s", where
+        ).fetchone() or [b""]
+        finding = Finding.FromString(message)
+        finding.ClearField("sealed_evidence")
+        connection.execute(
+            "UPDATE orchestrator.findings SET message = %s WHERE report_id = %s AND ordinal = %s",
+            [finding.SerializeToString(), *where],
+        )
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await rejudge(alone, report_id)
+    assert from_rpc(caught.value, "orchestrator").reason == "SEAL_BROKEN"
 
 
 async def test_more_findings_than_a_batch_are_replayed(alone: Asker) -> None:

@@ -15,6 +15,7 @@ from sqlalchemy import text
 import orchestrator.app
 import orchestrator.run
 from runtime.channels import PeerStatus
+from runtime.context import REPORT_KEY
 from runtime.database import Database
 from runtime.errors import from_rpc
 from tests.fixtures import load_report
@@ -153,6 +154,19 @@ async def test_who_has_waited_enough_gets_the_report_as_it_stands(
     assert report.status == ReportStatus.REPORT_STATUS_CREATED
     assert bound.get("at_most", 0.3) <= took < 3
     await halted.cancel(report.report_id)
+
+
+async def test_who_waits_is_told_the_id_of_a_report_that_is_durable(halted: Sender) -> None:
+    waiting = halted.call(GITLEAKS, deadline=30)
+    told = dict(await waiting.initial_metadata())
+    await halted.cancel(told[REPORT_KEY])
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await waiting
+    assert from_rpc(caught.value, "orchestrator").metadata["report_id"] == told[REPORT_KEY]
+    refused = halted.call(GITLEAKS, size=5)
+    assert REPORT_KEY not in dict(await refused.initial_metadata())
+    with pytest.raises(grpc.aio.AioRpcError):
+        await refused
 
 
 async def test_a_wait_that_is_long_enough_is_not_noticed(sender: Sender) -> None:

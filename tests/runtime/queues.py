@@ -18,6 +18,7 @@ import pytest
 from sqlalchemy import Column, Connection, MetaData, Table, Text, insert, select, text, update
 from sqlalchemy.schema import CreateSchema, DropSchema
 
+from runtime import context
 from runtime.database import Database
 from runtime.jobs import Job, Queue, jobs_table
 from runtime.schedules import schedules_table
@@ -38,12 +39,18 @@ class Scratch(NamedTuple):
     def queue(self, worker: str = "w", lease_seconds: float = 10.0) -> Queue:
         return Queue(self.jobs, worker, lease_seconds)
 
-    async def put(self, kind: str, *keys: str, max_failures: int = 20) -> list[Job]:
-        """Jobs that wait."""
+    async def put(
+        self, kind: str, *keys: str, max_failures: int = 20, tenant: str = "", line: str = ""
+    ) -> list[Job]:
+        """Jobs that wait, put with the key `line` of a tenant."""
         queue = self.queue()
 
         def put(connection: Connection) -> list[Job]:
-            made = [queue.put(connection, kind, key, max_failures=max_failures) for key in keys]
+            context.caller.set(context.LOCAL._replace(key_id=line))
+            made = [
+                queue.put(connection, kind, key, max_failures=max_failures, tenant=tenant)
+                for key in keys
+            ]
             return [job for job in made if job is not None]
 
         return await self.database.run(put)

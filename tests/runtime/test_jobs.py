@@ -76,6 +76,66 @@ async def test_claimers_at_once_share_the_jobs(scratch: Scratch) -> None:
     assert sum(1 for share in shares if share) > 1
 
 
+async def in_turn(scratch: Scratch, number: int) -> str:
+    """Whose jobs are claimed one after the other, and run on: the first letters of their keys."""
+    claimed = [await claim(scratch, scratch.queue(), a=1) for _ in range(number)]
+    return "".join(job.key[0] for jobs in claimed for job in jobs)
+
+
+async def test_a_tenants_burst_waits_for_itself(scratch: Scratch) -> None:
+    await scratch.put("a", *(f"x{n}" for n in range(2000)), tenant="x")
+    assert await in_turn(scratch, 2) == "xx"
+    await scratch.put("a", "y0", "y1", "y2", tenant="y")
+    await scratch.put("a", "z", tenant="z")
+    # Whoever has the fewest at work; of those who have as many, who waits the longest.
+    assert await in_turn(scratch, 7) == "yzyxyxx"
+
+
+async def test_what_has_ended_counts_no_more(scratch: Scratch) -> None:
+    await scratch.put("a", "x0", "x1", "x2", tenant="x")
+    jobs = await claim(scratch, scratch.queue(), a=2)
+    await scratch.put("a", "y0", "y1", tenant="y")
+    assert await in_turn(scratch, 1) == "y"
+    await scratch.database.run(scratch.queue().finish_all, jobs)
+    assert await in_turn(scratch, 2) == "xy"
+
+
+async def test_several_at_a_time_are_shared_out(scratch: Scratch) -> None:
+    await scratch.put("a", *(f"many{n}" for n in range(50)), tenant="many")
+    await scratch.put("a", *(f"few{n}" for n in range(3)), tenant="few")
+    await scratch.put("b", *(f"other{n}" for n in range(3)), tenant="many")
+    jobs = await claim(scratch, scratch.queue(), a=8, b=2)
+    assert Counter((job.kind, job.tenant) for job in jobs) == {
+        ("a", "many"): 5,
+        ("a", "few"): 3,
+        ("b", "many"): 2,
+    }
+
+
+async def test_keys_of_a_tenant_take_turns_and_bring_it_no_more(scratch: Scratch) -> None:
+    for line in ("k", "l"):
+        await scratch.put("a", *(f"{line}{n}" for n in range(4)), tenant="two", line=line)
+    await scratch.put("a", *(f"m{n}" for n in range(4)), tenant="one", line="m")
+    assert await in_turn(scratch, 9) == "kmlmkmlmk"
+
+
+async def test_a_lapsed_job_has_its_turn_too(scratch: Scratch) -> None:
+    await scratch.put("a", "x0", "x1", tenant="x")
+    await claim(scratch, scratch.queue("gone"), a=1)
+    await scratch.put("a", "y0", tenant="y")
+    await scratch.lapse("x0", "x1")
+    assert await in_turn(scratch, 3) == "xyx"
+
+
+async def test_tenants_can_be_left_out(scratch: Scratch) -> None:
+    await scratch.put("a", "x0", tenant="x")
+    await scratch.put("a", "y0", tenant="y")
+    await scratch.put("b", "x1", tenant="x")
+    queue, wanted = scratch.queue(), {"a": 5, "b": 5}
+    jobs = await scratch.database.run(queue.claim, wanted, [("a", "x")])
+    assert sorted(job.key for job in jobs) == ["x1", "y0"]
+
+
 async def test_locked_jobs_are_passed_over(scratch: Scratch) -> None:
     await scratch.put("a", "1", "2")
     [first] = await claim(scratch, scratch.queue("one"), a=1)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.matching import Matcher
+from runtime.matching import CACHE, Matcher
 
 PATTERNS = [
     ("word", r"[a-z]{3,}"),
@@ -78,3 +80,39 @@ def test_falls_back_without_hyperscan(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_ids_are_unique() -> None:
     with pytest.raises(ValueError, match="unique"):
         Matcher([("a", "x"), ("a", "y")])
+
+
+def test_what_is_compiled_is_kept_and_read_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engines: tuple[Matcher, Matcher]
+) -> None:
+    monkeypatch.setenv(CACHE, str(tmp_path / "cache"))
+    data = b"xyz abcd ABCD abc"
+    answers = engines[0].hits(data), engines[0].scan(data)
+    kept: set[str] = set()
+    for damage in (None, b"", b"x" * 4000, None):
+        matcher = Matcher(PATTERNS)
+        assert (matcher.hits(data), matcher.scan(data)) == answers
+        files = sorted((tmp_path / "cache").iterdir())
+        assert len(files) == 2
+        assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o700
+        assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
+        kept.add(hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest())
+        for file in files if damage is not None else ():
+            file.write_bytes(damage)
+    assert len(kept) == 1
+
+    def compiling(*_: object, **__: object) -> None:
+        raise AssertionError("compiled again")
+
+    monkeypatch.setattr("runtime.matching._Hyperscan._compile", compiling)
+    assert Matcher(PATTERNS).scan(data) == answers[1]
+    with pytest.raises(AssertionError, match="compiled again"):
+        Matcher(PATTERNS[1:]).scan(data)
+
+
+def test_a_cache_that_cannot_be_written_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv(CACHE, str(tmp_path / "file" / "cache"))
+    assert Matcher(PATTERNS).hits(b"ABCD") == [2]

@@ -19,8 +19,9 @@ from cryptography.hazmat.primitives.serialization import (
 import runtime.tls
 from cli import certificates
 from gateway.app import GatewaySettings
+from runtime import metrics
 from runtime.config import ConfigError, Settings
-from runtime.tls import Files, Tls, warn_of
+from runtime.tls import Files, Lifetime, Tls, warn_of
 from tests import certificates as papers
 from tests.runtime.conftest import Logged
 
@@ -88,31 +89,91 @@ def test_files_that_are_no_use_are_named(
 
 
 @pytest.mark.parametrize(
-    ("left", "told"),
+    ("lasting", "left", "told"),
     [
-        (timedelta(days=31), None),
-        (timedelta(days=30), ("warning", "certificate.expires")),
-        (timedelta(0), ("error", "certificate.expired")),
+        (timedelta(days=365), timedelta(days=31), None),
+        (timedelta(days=365), timedelta(days=30), ("warning", "certificate.expires")),
+        # Of one that is short-lived, a part.
+        (timedelta(days=20), timedelta(days=6), None),
+        (timedelta(days=20), timedelta(days=5), ("warning", "certificate.expires")),
+        (timedelta(days=1), timedelta(hours=7), None),
+        (timedelta(days=1), timedelta(hours=6), ("warning", "certificate.expires")),
+        (timedelta(days=20), timedelta(0), ("error", "certificate.expired")),
     ],
 )
 def test_an_end_that_is_near_is_logged(
-    left: timedelta, told: tuple[str, str] | None, logged: Logged
+    lasting: timedelta, left: timedelta, told: tuple[str, str] | None, logged: Logged
 ) -> None:
-    warn_of(datetime.now(UTC) + left)
-    assert [(line["level"], line["action"]) for line in logged()] == ([told] if told else [])
+    ends = datetime.now(UTC) + left
+    warn_of("own", Lifetime(ends - lasting, ends))
+    lines = logged()
+    assert [(line["level"], line["action"]) for line in lines] == ([told] if told else [])
+    assert all(line["certificate"] == "own" for line in lines)
 
 
 async def test_it_is_logged_at_start_and_daily(
-    made: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, logged: Logged
+    folder: Path, made: Path, monkeypatch: pytest.MonkeyPatch, logged: Logged
 ) -> None:
+    monkeypatch.setattr(certificates, "_SKEW", timedelta(days=100))
     certificates.renew(made, ["audit"], 10)
     tls = papers.tls(made / "audit")
     assert runtime.tls._DAY_SECONDS == 86_400
     monkeypatch.setattr("runtime.tls._DAY_SECONDS", 0.1)
+    monkeypatch.setattr("runtime.tls._RENEWAL_SECONDS", 0.05)
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.15):
+        async with asyncio.timeout(0.18):
             await tls.files.watch()
-    assert [line["days"] for line in logged()] == [9, 9]
+    assert [line["hours"] for line in logged()] == [239, 239]
+
+
+def series() -> dict[str, tuple[float, float]]:
+    """Begin and end of each certificate, as a scrape of the ingestor finds them."""
+    found: dict[str, tuple[float, float]] = {}
+    for name in ("own", "authority", "https"):
+        at = [
+            metrics.registry("ingestor").get_sample_value(
+                f"winnow_certificate_not_{which}_timestamp_seconds", {"certificate": name}
+            )
+            for which in ("before", "after")
+        ]
+        assert None not in at
+        found[name] = (at[0] or 0.0, at[1] or 0.0)
+    return found
+
+
+async def test_their_ends_are_metrics_also_once_they_are_renewed(
+    made: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def renew(days: int) -> None:
+        certificates.renew(made, ["audit"], days)
+        for file in ("cert.pem", "key.pem"):
+            shutil.copy(made / "audit" / file, folder)
+
+    renew(300)
+    tls = papers.tls(folder)
+    Files({"CERTIFICATE": folder / "cert.pem", "KEY": folder / "key.pem"})
+    first = series()
+    lasting = {name: round((ends - begins) / 3600) for name, (begins, ends) in first.items()}
+    assert lasting == {"own": 300 * 24 + 1, "authority": 3650 * 24 + 1, "https": 300 * 24 + 1}
+    renew(20)
+    monkeypatch.setattr("runtime.tls._RENEWAL_SECONDS", 0.01)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await tls.files.watch()  # nobody calls
+    begins, ends = series()["own"]
+    assert round((ends - begins) / 3600) == 20 * 24 + 1
+    assert series()["authority"] == first["authority"]
+
+
+def test_of_several_authorities_the_one_that_counts_is_its_own(
+    folder: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    certificates.init(other, [], [], 10, 20)
+    with (folder / "ca.pem").open("ab") as file:
+        file.write((other / "ca" / "ca.pem").read_bytes())
+    begins, ends = papers.tls(folder).files.current().lifetimes["authority"]
+    assert (ends - begins).days == 3650
 
 
 async def test_https_shows_the_certificate_of_today(

@@ -108,24 +108,57 @@ async def test_no_more_at_once_than_a_kind_allows(scratch: Scratch) -> None:
         Worker(scratch.database, queue, [Kind("a", work, at_once=4), Kind("b", work)])
     ) as made:
         # Places that the caller takes are places too.
-        assert made.reserve("a")
+        assert made.reserve("a", "t")
 
         async def all_done() -> bool:
             return len(await scratch.done()) == 25
 
         await until(all_done)
-        made.give_back("a")
+        made.give_back("a", "t")
     assert most == {"a": 3, "b": 1}
 
 
 async def test_reserved_places_run_out(scratch: Scratch) -> None:
     made = one_worker(scratch, Kind("a", asyncio.sleep, at_once=2))  # type: ignore[arg-type]
-    assert [made.reserve("a") for _ in range(3)] == [True, True, False]
-    made.give_back("a")
-    assert made.reserve("a")
+    assert [made.reserve("a", "t") for _ in range(3)] == [True, True, False]
+    made.give_back("a", "t")
+    # What was refused waits, and comes first; but not before who has nothing at work.
+    assert [made.reserve("a", tenant) for tenant in ("t", "u", "v")] == [False, True, False]
     await made.stop()
-    made.give_back("a")
-    assert not made.reserve("a")
+    made.give_back("a", "t")
+    assert not made.reserve("a", "v")
+
+
+async def test_the_last_place_is_kept_for_another_tenant(scratch: Scratch) -> None:
+    begun: list[str] = []
+    over = asyncio.Event()
+
+    async def work(job: Job) -> None:
+        begun.append(job.tenant)
+        await over.wait()
+        await end(job)
+
+    queue = scratch.queue("one")
+    end = transaction(scratch.database, queue, scratch.effect)
+    await scratch.put("a", *(f"x{n}" for n in range(9)), tenant="x")
+    made = Worker(scratch.database, queue, [Kind("a", work, at_once=3, kept=1)])
+    async with working(made):
+
+        async def so_many(number: int) -> bool:
+            return len(begun) == number
+
+        await until(lambda: so_many(2))
+        assert not made.reserve("a", "x")
+        await scratch.put("a", "y0", tenant="y")
+        made.ring()
+        await until(lambda: so_many(3))
+        assert begun == ["x", "x", "y"]
+        over.set()
+
+        async def all_done() -> bool:
+            return len(await scratch.done()) == 10
+
+        await until(all_done)
 
 
 async def test_the_heartbeat_keeps_a_long_job(scratch: Scratch) -> None:
@@ -357,7 +390,7 @@ async def test_giving_up_and_the_jobs_end_are_one_transaction(
         row = await settled(scratch, "1", RUNNING)
 
         async def tried() -> bool:
-            return made.reserve("a")
+            return made.reserve("a", "t")
 
         await until(tried)
     assert await scratch.done() == []
@@ -383,11 +416,12 @@ async def test_jobs_whose_workers_died_too_often_are_buried_unbegun(scratch: Scr
 
 
 async def test_an_orderly_stop_puts_everything_back(scratch: Scratch) -> None:
-    await scratch.put("a", "1", "2", "3")
+    await scratch.put("a", "1", "2")
     cut = asyncio.Event()
     async with working(one_worker(scratch, Kind("a", _until_cut(cut), at_once=2))):
         await settled(scratch, "1", RUNNING)
         await settled(scratch, "2", RUNNING)
+        await scratch.put("a", "3")
     for key, attempts in (("1", 1), ("2", 1), ("3", 0)):
         row = await scratch.row(key)
         assert row is not None
@@ -405,8 +439,8 @@ async def test_a_stop_in_the_middle_of_a_claim_loses_no_lease(
     loop = asyncio.get_running_loop()
     claim = queue.claim
 
-    def slow(connection: Connection, wanted: Any) -> list[Job]:
-        found = claim(connection, wanted)
+    def slow(connection: Connection, *wanted: Any) -> list[Job]:
+        found = claim(connection, *wanted)
         loop.call_soon_threadsafe(claiming.set)
         time.sleep(0.3)
         return found
@@ -418,7 +452,7 @@ async def test_a_stop_in_the_middle_of_a_claim_loses_no_lease(
     row = await scratch.row("1")
     assert row is not None
     assert (row["state"], row["attempt"], row["failures"]) == (WAITING, 1, 0)
-    assert not made.reserve("a")
+    assert not made.reserve("a", "t")
 
 
 async def test_interrupt_stops_one_job_only(scratch: Scratch) -> None:
@@ -448,10 +482,10 @@ async def test_a_failing_database_is_waited_for(
     queue = scratch.queue("one")
     claim, tries = queue.claim, iter(range(100))
 
-    def failing(connection: Connection, wanted: Any) -> list[Job]:
+    def failing(connection: Connection, *wanted: Any) -> list[Job]:
         if next(tries) < 2:
             raise WinnowError("DATABASE_UNAVAILABLE", "gone")
-        return claim(connection, wanted)
+        return claim(connection, *wanted)
 
     monkeypatch.setattr(queue, "claim", failing)
     kind = Kind("a", transaction(scratch.database, queue, scratch.effect))

@@ -44,7 +44,7 @@ SECRET_NAME = re.compile(r"(?:^|_)(?:h?mac|signature|password|secret|digest|hexd
 PUBLIC = {
     "audit/notes.py": "the four bytes before a signature name its key; Ed25519 is checked by "
     "the library",
-    "cli/client.py": "a SHA-256 without a key, of what the server itself has sent",
+    "cli/wire.py": "a SHA-256 without a key, of what the server itself has sent",
     "orchestrator/intake.py": "a SHA-256 without a key, of what the caller himself has sent",
     "orchestrator/store_idempotency.py": "columns, in SQL that is composed: the database looks "
     "the key's digest up",

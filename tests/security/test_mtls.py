@@ -31,9 +31,11 @@ from gateway.app import GatewaySettings
 from gateway.app import build as build_gateway
 from ingestor.app import IngestorSettings
 from ingestor.app import build as build_ingestor
+from runtime import context
 from runtime.channels import dial
 from runtime.config import ConfigError, Settings
 from runtime.errors import WinnowError, certificate_refused, from_rpc
+from runtime.limits import Buckets, Limits, MemoryStore, Rate
 from runtime.peers import ANYONE, CALLERS, Peers
 from runtime.server import Service, trouble
 from runtime.tls import Tls
@@ -43,8 +45,10 @@ from winnow.audit.v1 import audit_service_pb2 as audit_pb
 from winnow.audit.v1 import audit_service_pb2_grpc as audit_rpc
 from winnow.ingest.v1.ingest_service_pb2 import ListFormatsRequest
 from winnow.ingest.v1.ingest_service_pb2_grpc import IngestServiceStub
+from winnow.report.v1 import report_service_pb2
 
 GENERATED = Path(__file__).resolve().parents[2] / "gen"
+REPORTS = report_service_pb2.DESCRIPTOR.services_by_name["ReportService"]
 AUDIT = audit_pb.DESCRIPTOR.services_by_name["AuditService"]
 OUTSIDERS = ("gateway", "moderator", "audit", "ingestor", "tool/ci")
 
@@ -101,12 +105,15 @@ class Handlers(audit_rpc.AuditServiceServicer):
         yield audit_pb.WatchEventsResponse()
 
 
-async def started(tls: Tls, handlers: Handlers | None = None) -> tuple[Service, str]:
+async def started(
+    tls: Tls, handlers: Handlers | None = None, named: Any = AUDIT, **more: Any
+) -> tuple[Service, str]:
     service = Service(
         "127.0.0.1:0",
-        [AUDIT],
+        [named],
         lambda server: audit_rpc.add_AuditServiceServicer_to_server(handlers or Handlers(), server),
         tls=tls,
+        **more,
     )
     await service.start()
     return service, f"127.0.0.1:{service.port}"
@@ -198,6 +205,18 @@ async def test_a_server_whose_certificate_does_not_hold_is_not_spoken_to(
     )
 
 
+@pytest.mark.parametrize("name", ["gateway", "moderator"])
+async def test_who_may_not_call_a_service_is_told_when_he_asks_for_its_health(
+    name: str, folder: Path
+) -> None:
+    service, address = await started(papers.tls(folder / "audit"))
+    async with dial(address, papers.tls(folder / name)) as channel:
+        assert await trouble(channel) == ""
+        told = await trouble(channel, service=AUDIT.full_name)
+    assert told == ("" if name == "gateway" else "this certificate's identity may not call it")
+    await service.stop(0)
+
+
 async def test_a_host_must_be_in_the_certificate(folder: Path) -> None:
     """Each service has its own name, so none can pass for another where names are dialled."""
     service, address = await started(papers.tls(folder / "audit"))
@@ -236,6 +255,36 @@ async def test_the_gateway_reads_the_audit_log_and_writes_nothing(folder: Path) 
         )
         assert from_rpc(error, "audit").reason == "INVALID_ARGUMENT"  # let in, and then looked at
     await service.stop(0)
+
+
+class Lets:
+    """Takes everybody for the holder of one key."""
+
+    async def admit(self, *_: object) -> None:
+        context.caller.set(context.Caller("akey", "a test's", context.LOCAL.roles))
+
+    async def until_refused(self) -> None:
+        await asyncio.Event().wait()
+
+
+async def test_the_gateway_is_known_by_its_certificate_and_not_by_its_word(folder: Path) -> None:
+    """What it hands on it has counted; nobody else escapes his rate by saying so."""
+    tls = papers.tls(folder / "audit", "winnow.audit.v1.AuditService=spiffe://winnow/tool/ci")
+    rate = Rate(Buckets(MemoryStore(), 1, 0.01), 0)
+    access: Any = Lets()
+    service, address = await started(tls, access=access, limits=Limits(rate, None))
+    told: dict[str, list[grpc.StatusCode]] = {}
+    for name in ("gateway", "tool/ci"):
+        async with dial(address, papers.tls(folder / name)) as channel:
+            stub = audit_rpc.AuditServiceStub(channel)
+            for _ in range(2):
+                call = stub.ListEvents(
+                    audit_pb.ListEventsRequest(), metadata=(context.THROUGH_GATEWAY,)
+                )
+                told.setdefault(name, []).append(await call.code())
+    await service.stop(0)
+    ok, spent = grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert told == {"gateway": [ok, ok], "tool/ci": [ok, spent]}
 
 
 async def test_health_and_reflection_are_for_every_certificate_of_the_ca(
@@ -392,29 +441,43 @@ async def test_a_socket_is_for_its_owner_only(folder: Path, tmp_path: Path) -> N
         os.umask(before)
 
 
-async def test_readiness_tells_a_certificate_from_silence(folder: Path, foreign: Path) -> None:
-    orchestrator, where = await started(papers.tls(folder / "orchestrator"))
-    audit, other = await started(papers.tls(foreign / "audit"))
-    app = build_gateway(
-        settings(
-            GatewaySettings,
-            orchestrator_address=where,
-            audit_address=other,
-            **papers.files(folder / "gateway"),
-        )
-    )
+async def readiness(gateway: Path, orchestrator: str, audit: str, between: Any) -> list[str]:
+    """What a gateway says it misses, before and after something."""
+    addresses = {"orchestrator_address": orchestrator, "audit_address": audit}
+    app = build_gateway(settings(GatewaySettings, **addresses, **papers.files(gateway)))
     transport = httpx.ASGITransport(app)
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url="http://x") as http,
     ):
         first = await http.get("/readyz")
-        await orchestrator.stop(0)
+        await between
         second = await http.get("/readyz")
-    await audit.stop(0)
     assert (first.status_code, second.status_code) == (503, 503)
-    assert first.json()["detail"] == "not serving: audit (certificate)"
-    assert second.json()["detail"] == "not serving: orchestrator (no answer), audit (certificate)"
+    return [answer.json()["detail"] for answer in (first, second)]
+
+
+async def test_readiness_tells_a_certificate_from_silence(folder: Path, foreign: Path) -> None:
+    orchestrator, where = await started(papers.tls(folder / "orchestrator"), named=REPORTS)
+    audit, other = await started(papers.tls(foreign / "audit"))
+    said = await readiness(folder / "gateway", where, other, orchestrator.stop(0))
+    await audit.stop(0)
+    assert said == [
+        "not serving: audit (certificate)",
+        "not serving: orchestrator (no answer), audit (certificate)",
+    ]
+
+
+async def test_readiness_tells_whom_the_services_let_nothing_do(folder: Path) -> None:
+    orchestrator, where = await started(papers.tls(folder / "orchestrator"), named=REPORTS)
+    audit, other = await started(papers.tls(folder / "audit"))
+    said = await readiness(folder / "moderator", where, other, audit.stop(0))
+    await orchestrator.stop(0)
+    why = "this certificate's identity may not call it"
+    assert said == [
+        f"not serving: orchestrator ({why}), audit ({why})",
+        f"not serving: orchestrator ({why}), audit (no answer)",
+    ]
 
 
 async def test_a_command_shows_its_certificate_too(
@@ -481,7 +544,7 @@ def test_the_whole_table(service: ServiceDescriptor) -> None:
         }
         if package in ("ingest", "moderate") or method == "AppendEvents":
             assert allowed == {"orchestrator"}, path
-        elif method == "VerifySignature":
+        elif method in ("VerifySignature", "TakeTokens"):
             assert allowed == {"gateway"}, path
         elif package == "audit":
             assert allowed == {"orchestrator", "gateway"}, path

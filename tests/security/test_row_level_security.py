@@ -31,6 +31,7 @@ NOBODYS = {
     "orchestrator.inbox": "ids of messages that a consumer has taken; background only",
     "orchestrator.schedules": "when the house's own sweeps are due",
     "access.nonces": "random texts that keys have signed with, looked up by who works for all",
+    "access.buckets": "digests of keys' ids and when their buckets are full; nobody's report",
     "audit.tiles": "hashes of the whole log; ledger only",
     "audit.checkpoints": "what was signed of the whole log; ledger only",
 }

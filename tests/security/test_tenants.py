@@ -86,6 +86,7 @@ OTHERWISE = {
     "ReportService.SubmitReport",
     "AuditService.AppendEvents",
     "AccessService.VerifySignature",
+    "AccessService.TakeTokens",
 }
 # They tell of the house, or of the whole log, and of nobody's report.
 NOBODYS = {

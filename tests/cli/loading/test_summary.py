@@ -166,6 +166,24 @@ def test_expectations_hold_or_not(expect: dict[str, Any], held: bool) -> None:
     assert [one["held"] for one in found["expectations"]] == [held]
 
 
+def test_what_is_wrong_with_a_request_is_why_it_is_refused() -> None:
+    lines = (
+        sent(0),
+        sent(1, 422, kind="malformed", reason="REPORT_MALFORMED"),
+        sent(2, 413, kind="oversized", reason="REPORT_TOO_LARGE"),
+    )
+    wanted = {
+        "malformed": ["REPORT_MALFORMED"],
+        "oversized": ["REPORT_TOO_LARGE", "OVERLOADED"],
+        "unknown": ["FORMAT_UNKNOWN"],
+    }
+    (right,) = summed(*lines, kinds=wanted)["expectations"]
+    assert right["held"]
+    assert right["found"]["unknown"] == []
+    (wrong,) = summed(*lines, kinds={**wanted, "malformed": ["FORMAT_UNKNOWN"]})["expectations"]
+    assert not wrong["held"]
+
+
 def test_telemetry_is_a_json_object_a_line() -> None:
     file = io.StringIO()
     telemetry = Telemetry(file)

@@ -1,10 +1,10 @@
 {{/* What the chart knows of the services; tests hold it to the settings of the code. */}}
 {{- define "winnow.services" -}}
 gateway: {port: 8080, calls: [orchestrator, audit], secrets: [], optional: [rate_store], database: false}
-orchestrator: {port: 50051, calls: [ingestor, moderator, audit], secrets: [sealing_key], optional: [sealing_keys_accepted, event_transport_url], database: true}
+orchestrator: {port: 50051, calls: [ingestor, moderator, audit], secrets: [sealing_key], optional: [sealing_keys_accepted, event_transport_url, rate_store], database: true}
 ingestor: {port: 50052, calls: [], secrets: [sealing_key, fingerprint_key], optional: [sealing_keys_accepted], database: false}
 moderator: {port: 50053, calls: [], secrets: [sealing_key], optional: [sealing_keys_accepted, llm_api_key], database: false}
-audit: {port: 50054, calls: [], secrets: [audit_signing_key], optional: [], database: true}
+audit: {port: 50054, calls: [], secrets: [audit_signing_key], optional: [rate_store], database: true}
 {{- end }}
 
 {{- define "winnow.name" -}}

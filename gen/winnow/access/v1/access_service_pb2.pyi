@@ -339,3 +339,63 @@ class VerifySignatureResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___VerifySignatureResponse: _TypeAlias = VerifySignatureResponse  # noqa: Y015
+
+@_typing.final
+class TakeTokensRequest(_message.Message):
+    """Request of TakeTokens. Tokens are counted in the time in which they come back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUCKET_FIELD_NUMBER: _builtins.int
+    SPAN_US_FIELD_NUMBER: _builtins.int
+    MOST_US_FIELD_NUMBER: _builtins.int
+    OWED_FIELD_NUMBER: _builtins.int
+    bucket: _builtins.str
+    """Name of the bucket where no key is shown; none of them is a key's."""
+    span_us: _builtins.int
+    """In how many microseconds comes back what is taken."""
+    most_us: _builtins.int
+    """In how many microseconds an empty bucket gets full."""
+    owed: _builtins.bool
+    """Whether it is taken also if there is not so much."""
+    def __init__(
+        self,
+        *,
+        bucket: _builtins.str = ...,
+        span_us: _builtins.int = ...,
+        most_us: _builtins.int = ...,
+        owed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket", b"bucket", "most_us", b"most_us", "owed", b"owed", "span_us", b"span_us"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TakeTokensRequest: _TypeAlias = TakeTokensRequest  # noqa: Y015
+
+@_typing.final
+class TakeTokensResponse(_message.Message):
+    """Response of TakeTokens."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TAKEN_FIELD_NUMBER: _builtins.int
+    FULL_US_FIELD_NUMBER: _builtins.int
+    taken: _builtins.bool
+    """Whether it was taken."""
+    full_us: _builtins.int
+    """In how many microseconds the bucket is full now."""
+    def __init__(
+        self,
+        *,
+        taken: _builtins.bool = ...,
+        full_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["full_us", b"full_us", "taken", b"taken"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TakeTokensResponse: _TypeAlias = TakeTokensResponse  # noqa: Y015

@@ -60,6 +60,11 @@ class AccessServiceStub:
                 request_serializer=winnow_dot_access_dot_v1_dot_access__service__pb2.VerifySignatureRequest.SerializeToString,
                 response_deserializer=winnow_dot_access_dot_v1_dot_access__service__pb2.VerifySignatureResponse.FromString,
                 _registered_method=True)
+        self.TakeTokens = channel.unary_unary(
+                '/winnow.access.v1.AccessService/TakeTokens',
+                request_serializer=winnow_dot_access_dot_v1_dot_access__service__pb2.TakeTokensRequest.SerializeToString,
+                response_deserializer=winnow_dot_access_dot_v1_dot_access__service__pb2.TakeTokensResponse.FromString,
+                _registered_method=True)
 
 
 class AccessServiceServicer:
@@ -105,6 +110,15 @@ class AccessServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def TakeTokens(self, request, context):
+        """Takes tokens from a bucket that gateways share: of the key that is shown, whose own it
+        is; without one, of the name given. The gateway asks before it serves a request. Any
+        role. Errors: DATABASE_UNAVAILABLE, and the gateway goes on with buckets of its own.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AccessServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -132,6 +146,11 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     servicer.VerifySignature,
                     request_deserializer=winnow_dot_access_dot_v1_dot_access__service__pb2.VerifySignatureRequest.FromString,
                     response_serializer=winnow_dot_access_dot_v1_dot_access__service__pb2.VerifySignatureResponse.SerializeToString,
+            ),
+            'TakeTokens': grpc.unary_unary_rpc_method_handler(
+                    servicer.TakeTokens,
+                    request_deserializer=winnow_dot_access_dot_v1_dot_access__service__pb2.TakeTokensRequest.FromString,
+                    response_serializer=winnow_dot_access_dot_v1_dot_access__service__pb2.TakeTokensResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -270,6 +289,33 @@ class AccessService:
             '/winnow.access.v1.AccessService/VerifySignature',
             winnow_dot_access_dot_v1_dot_access__service__pb2.VerifySignatureRequest.SerializeToString,
             winnow_dot_access_dot_v1_dot_access__service__pb2.VerifySignatureResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TakeTokens(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/winnow.access.v1.AccessService/TakeTokens',
+            winnow_dot_access_dot_v1_dot_access__service__pb2.TakeTokensRequest.SerializeToString,
+            winnow_dot_access_dot_v1_dot_access__service__pb2.TakeTokensResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -50,6 +50,11 @@ class AccessServiceStub:
     before it serves the request. Role: none; services of the house only.
     Errors: SIGNATURE_INVALID, REPLAYED, SEALING_KEY_UNKNOWN.
     """
+    TakeTokens: _grpc.UnaryUnaryMultiCallable[_access_service_pb2.TakeTokensRequest, _access_service_pb2.TakeTokensResponse]
+    """Takes tokens from a bucket that gateways share: of the key that is shown, whose own it
+    is; without one, of the name given. The gateway asks before it serves a request. Any
+    role. Errors: DATABASE_UNAVAILABLE, and the gateway goes on with buckets of its own.
+    """
 
 @_typing.type_check_only
 class AccessServiceAsyncStub(AccessServiceStub):
@@ -72,6 +77,11 @@ class AccessServiceAsyncStub(AccessServiceStub):
     """Who has signed an HTTP request, once: hmac-v1, hmac-v2 or RFC 9421. The gateway asks
     before it serves the request. Role: none; services of the house only.
     Errors: SIGNATURE_INVALID, REPLAYED, SEALING_KEY_UNKNOWN.
+    """
+    TakeTokens: _aio.UnaryUnaryMultiCallable[_access_service_pb2.TakeTokensRequest, _access_service_pb2.TakeTokensResponse]  # type: ignore[assignment]
+    """Takes tokens from a bucket that gateways share: of the key that is shown, whose own it
+    is; without one, of the name given. The gateway asks before it serves a request. Any
+    role. Errors: DATABASE_UNAVAILABLE, and the gateway goes on with buckets of its own.
     """
 
 class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -122,6 +132,17 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         """Who has signed an HTTP request, once: hmac-v1, hmac-v2 or RFC 9421. The gateway asks
         before it serves the request. Role: none; services of the house only.
         Errors: SIGNATURE_INVALID, REPLAYED, SEALING_KEY_UNKNOWN.
+        """
+
+    @_abc_1.abstractmethod
+    def TakeTokens(
+        self,
+        request: _access_service_pb2.TakeTokensRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_service_pb2.TakeTokensResponse, _abc.Awaitable[_access_service_pb2.TakeTokensResponse]]:
+        """Takes tokens from a bucket that gateways share: of the key that is shown, whose own it
+        is; without one, of the name given. The gateway asks before it serves a request. Any
+        role. Errors: DATABASE_UNAVAILABLE, and the gateway goes on with buckets of its own.
         """
 
 def add_AccessServiceServicer_to_server(servicer: AccessServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

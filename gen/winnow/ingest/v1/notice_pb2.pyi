@@ -40,7 +40,7 @@ class _NoticeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NoticeKind
     NOTICE_KIND_NOT_OPEN: _NoticeKind.ValueType  # 5
     """Records say that a check passed, or that a finding is gone since the baseline."""
     NOTICE_KIND_SPOOLED: _NoticeKind.ValueType  # 6
-    """The format cannot be read incrementally: the report was held whole, under a limit."""
+    """Deprecated: every format is read incrementally, and nothing raises this."""
     NOTICE_KIND_PART_SKIPPED: _NoticeKind.ValueType  # 7
     """A part of the report holds no findings of a kind that is read, and was passed over."""
     NOTICE_KIND_EMPTY: _NoticeKind.ValueType  # 8
@@ -68,7 +68,7 @@ NOTICE_KIND_SCAN_INCOMPLETE: NoticeKind.ValueType  # 4
 NOTICE_KIND_NOT_OPEN: NoticeKind.ValueType  # 5
 """Records say that a check passed, or that a finding is gone since the baseline."""
 NOTICE_KIND_SPOOLED: NoticeKind.ValueType  # 6
-"""The format cannot be read incrementally: the report was held whole, under a limit."""
+"""Deprecated: every format is read incrementally, and nothing raises this."""
 NOTICE_KIND_PART_SKIPPED: NoticeKind.ValueType  # 7
 """A part of the report holds no findings of a kind that is read, and was passed over."""
 NOTICE_KIND_EMPTY: NoticeKind.ValueType  # 8

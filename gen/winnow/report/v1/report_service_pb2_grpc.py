@@ -112,6 +112,9 @@ class ReportServiceServicer:
         when the report is durable, or, with header.wait, when it has ended, or when
         header.wait_at_most is over. A caller that goes away changes nothing.
 
+        With header.wait the initial metadata come as soon as the report is durable, with its
+        id as `x-winnow-report`: a caller who is cut off then knows that it goes on.
+
         With header.wait a report that fails answers with its error (metadata
         `report_id`); the report stays, with status error.
 

@@ -39,6 +39,9 @@ class ReportServiceStub:
     when the report is durable, or, with header.wait, when it has ended, or when
     header.wait_at_most is over. A caller that goes away changes nothing.
 
+    With header.wait the initial metadata come as soon as the report is durable, with its
+    id as `x-winnow-report`: a caller who is cut off then knows that it goes on.
+
     With header.wait a report that fails answers with its error (metadata
     `report_id`); the report stays, with status error.
 
@@ -111,6 +114,9 @@ class ReportServiceAsyncStub(ReportServiceStub):
     stream that closes without its end message leaves nothing behind. Answers
     when the report is durable, or, with header.wait, when it has ended, or when
     header.wait_at_most is over. A caller that goes away changes nothing.
+
+    With header.wait the initial metadata come as soon as the report is durable, with its
+    id as `x-winnow-report`: a caller who is cut off then knows that it goes on.
 
     With header.wait a report that fails answers with its error (metadata
     `report_id`); the report stays, with status error.
@@ -187,6 +193,9 @@ class ReportServiceServicer(metaclass=_abc_1.ABCMeta):
         stream that closes without its end message leaves nothing behind. Answers
         when the report is durable, or, with header.wait, when it has ended, or when
         header.wait_at_most is over. A caller that goes away changes nothing.
+
+        With header.wait the initial metadata come as soon as the report is durable, with its
+        id as `x-winnow-report`: a caller who is cut off then knows that it goes on.
 
         With header.wait a report that fails answers with its error (metadata
         `report_id`); the report stays, with status error.
