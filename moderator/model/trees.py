@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import zip_longest
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moderator.model.onnx import Node
 
-# A tree's leaves fit into the bits of a number: of half this width where none has more.
-LEAVES = 32
-_HALF = 16
+# A tree's leaves fit into the bits of a number of this width.
+LEAVES = 16
 
 Floats = NDArray[np.float32]
-_Set = TypeVar("_Set", np.uint16, np.uint32)
 
 
 class _Split(NamedTuple):
@@ -51,13 +49,11 @@ class Trees:
 
     def __init__(self, nodes: Iterable[Node], width: int) -> None:
         trees = _grown(nodes, width)[::-1]
-        small = max(len(tree.margins) for tree in trees) <= _HALF
-        leaves, self._set = (_HALF, np.uint16) if small else (LEAVES, np.uint32)
-        margins = [tree.margins + [0.0] * (leaves - len(tree.margins)) for tree in trees]
+        margins = [tree.margins + [0.0] * (LEAVES - len(tree.margins)) for tree in trees]
         self._leaves = np.array(margins, np.float32).reshape(-1)
-        self._starts = np.arange(0, len(self._leaves), leaves)[:, None]
+        self._starts = np.arange(0, len(self._leaves), LEAVES)[:, None]
         sides = zip_longest(*(tree.splits for tree in trees), fillvalue=_NONE)
-        self._splits = [_laid_out(place, side, self._set) for place, side in enumerate(sides)]
+        self._splits = [_laid_out(place, side) for place, side in enumerate(sides)]
         over = [split.threshold for tree in trees for split in tree.splits]
         if not np.isfinite(self._leaves).all() or np.isnan(over).any():
             raise ValueError("a margin or a threshold that is no number")
@@ -66,10 +62,10 @@ class Trees:
         """For rows (n, width) the sum (n,) of the leaves they come to, tree after tree:
         floating-point sums depend on the order."""
         columns = np.ascontiguousarray(seen.T)
-        out_of_reach = np.zeros((len(self._starts), len(seen)), self._set)
+        out_of_reach = np.zeros((len(self._starts), len(seen)), np.uint16)
         for of, over, passed in self._splits:
             out_of_reach |= (columns.take(of, 0) > over) * passed
-        margins = self._leaves.take(_first(out_of_reach) + self._starts)
+        margins = self._leaves.take(_FIRST.take(out_of_reach) + self._starts)
         summed: Floats = np.add.accumulate(margins, axis=0)[-1]
         return summed
 
@@ -106,8 +102,8 @@ def _joined(node: Node, below: _Part, above: _Part) -> _Part:
 
 
 def _laid_out(
-    place: int, splits: Iterable[_Split], kind: type[_Set]
-) -> tuple[NDArray[np.intp], Floats, NDArray[_Set]]:
+    place: int, splits: Iterable[_Split]
+) -> tuple[NDArray[np.intp], Floats, NDArray[np.uint16]]:
     """Every tree's split at this place. Rows whose column is above the threshold go right:
     they cannot reach the leaves whose bits are set, those that end at the split."""
     columns, thresholds, below = zip(*splits, strict=True)
@@ -115,22 +111,14 @@ def _laid_out(
     return (
         np.array(columns, np.intp),
         np.array(thresholds, np.float32)[:, None],
-        (((1 << sizes) - 1) << (place + 1 - sizes)).astype(kind)[:, None],
+        (((1 << sizes) - 1) << (place + 1 - sizes)).astype(np.uint16)[:, None],
     )
 
 
 def _lowest() -> NDArray[np.intp]:
-    """Of each set of half the leaves that cannot be reached the first that can."""
-    sets = np.arange(1 << _HALF)
+    """Of each set of leaves that cannot be reached the first that can."""
+    sets = np.arange(1 << LEAVES)
     return np.log2(np.maximum(~sets & (sets + 1), 1)).astype(np.intp)
 
 
 _FIRST = _lowest()
-
-
-def _first(out_of_reach: NDArray[_Set]) -> NDArray[np.intp]:
-    """The same of sets of either width."""
-    if out_of_reach.dtype == np.uint16:
-        return _FIRST.take(out_of_reach)
-    first = _FIRST.take(out_of_reach & 0xFFFF)
-    return np.where(first < _HALF, first, _HALF + _FIRST.take(out_of_reach >> _HALF))

@@ -31,6 +31,7 @@ FOLDS = 5
 STEP = 2.0**-10
 _WORD = re.compile(r"[a-z]{3,20}")
 _TREES = {
+    "num_leaves": 15,
     "subsample": 0.8,
     "subsample_freq": 1,
     "colsample_bytree": 0.3,
@@ -86,7 +87,6 @@ def learn(
     *,
     trees: int,
     rate: float,
-    leaves: int,
     fewest: int,
 ) -> tuple[Learned, Array]:
     """Learns from all rows.
@@ -99,7 +99,6 @@ def learn(
             real finding or against it, 0 elsewhere.
         trees: how many.
         rate: how much each adds.
-        leaves: how many a tree has at most.
         fewest: how many rows a leaf has at least.
 
     Returns:
@@ -122,7 +121,6 @@ def learn(
             monotone_constraints=constraints,
             n_estimators=trees,
             learning_rate=rate,
-            num_leaves=leaves,
             min_child_samples=fewest,
             random_state=seed,
         )

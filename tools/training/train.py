@@ -35,21 +35,20 @@ class Recipe(msgspec.Struct, frozen=True):
     `real` is the share of real findings. By form it is that of the lines that
     scanners report in CredData. By use it is a third, though one in four is seen:
     planted findings are easier than found ones, and a model that was calibrated on
-    them at one in four is too sure that the others are nothing. A tree has
-    `leaves` at most, and a leaf `fewest` rows at least.
+    them at one in four is too sure that the others are nothing. `fewest` is how many
+    rows a leaf has at least.
     """
 
     form: bool
     real: float
     trees: int
     rate: float
-    leaves: int
     fewest: int
 
 
 RECIPES = {
-    model.BY_USE: Recipe(form=False, real=1 / 3, trees=200, rate=0.06, leaves=15, fewest=40),
-    model.BY_FORM: Recipe(form=True, real=0.47, trees=380, rate=0.04, leaves=31, fewest=20),
+    model.BY_USE: Recipe(form=False, real=1 / 3, trees=200, rate=0.06, fewest=40),
+    model.BY_FORM: Recipe(form=True, real=0.47, trees=380, rate=0.04, fewest=20),
 }
 
 
@@ -70,14 +69,7 @@ def train(records: list[Record], recipe: Recipe, seed: int) -> tuple[Learned, Fi
     words = trigrams(record.get("line") or "" for record in records if not record["label"])
     signs = known_signs(columns(pack()))
     learned, margins = learn(
-        known,
-        seed,
-        words,
-        signs,
-        trees=recipe.trees,
-        rate=recipe.rate,
-        leaves=recipe.leaves,
-        fewest=recipe.fewest,
+        known, seed, words, signs, trees=recipe.trees, rate=recipe.rate, fewest=recipe.fewest
     )
     return learned, held_out(known, margins, learned)
 
