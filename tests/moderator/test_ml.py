@@ -170,3 +170,13 @@ def test_profiles_shift_the_risk(profile: str) -> None:
     # RISK_HIGH is 1, RISK_LOW 3.
     for usual, other in zip(balanced, shifted, strict=True):
         assert other <= usual if profile == "strict" else other >= usual
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [(drawn(32), "encrypted_key"), ("zxcvzxcv", "DB_PASSWORD"), (PASSWORD, "encryptedPassword")],
+)
+def test_what_the_heuristics_know_to_be_none_stays_a_doubt(value: str, name: str) -> None:
+    found = opinion(subject(value, name=name))
+    assert found.confidence is not None
+    assert found.confidence <= 0.3

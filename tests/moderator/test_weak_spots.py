@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+
 import pytest
 
 from moderator.reading import read
@@ -136,3 +138,26 @@ def test_a_plain_word_for_a_password_is_seen_in_a_call(word: str) -> None:
 )
 def test_the_first_argument_names_the_second(line: str, name: str) -> None:
     assert read(finding(), PlainEvidence(value="jeans", match=line)).name == name
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["with its key", "alone"])
+def test_a_kubernetes_secret_is_read_as_what_it_holds(named: bool) -> None:
+    encoded = b64encode(STRONG.encode()).decode()
+    value = f"db-password: {encoded}" if named else encoded
+    line = "kind: Secret" if named else f"  db-password: {encoded} # of the database"
+    variable = "" if named else "db-password"
+    evidence = PlainEvidence(value=value, match=line, variable=variable)
+    reading = read(finding("deploy/db.yaml", "kubernetes-secret-yaml"), evidence)
+    assert (reading.value, reading.name) == (STRONG, "db-password")
+    if not named:
+        assert reading.line == f"  db-password: {STRONG} # of the database"
+        assert reading.line[reading.start :].startswith(STRONG)
+
+
+def test_what_is_no_text_stays_encoded() -> None:
+    encoded = b64encode(bytes(range(200, 230))).decode()
+    evidence = PlainEvidence(value=encoded, match=f"key: {encoded}")
+    assert read(finding("a.yaml", "kubernetes-secret-yaml"), evidence).value == encoded
+    text = b64encode(b"hello, world").decode()
+    evidence = PlainEvidence(value=text, match=f"key: {text}")
+    assert read(finding("a.yaml", "generic-api-key"), evidence).value == text
