@@ -329,11 +329,11 @@ def _readable(values: Bytes) -> Floats:
     """Of what values hold in base 64 the share that is printable ASCII."""
     rows = len(values)
     four = _SIX_BITS[values[:, : _VALUE // 4 * 4 - 4]].reshape(rows, -1, 4)
-    whole = (four < 64).all(axis=2)
+    whole: NDArray[np.bool_] = np.all(four < 64, axis=2)
     bits = (four << np.array([18, 12, 6, 0], np.uint32)).sum(axis=2, dtype=np.uint32)
-    three = (_PRINTABLE[bits >> 16 & 255], _PRINTABLE[bits >> 8 & 255], _PRINTABLE[bits & 255])
-    printable = sum(_sum(one & whole) for one in three)
-    return printable / np.maximum(3 * _sum(whole), 1)
+    three = np.stack((bits >> 16, bits >> 8, bits), axis=2).astype(np.uint8)
+    printable = (_PRINTABLE[three] & whole[:, :, None]).reshape(rows, -1)
+    return (_sum(printable) / np.maximum(3 * _sum(whole), 1.0)).astype(np.float32)
 
 
 def _sum(table: NDArray[Any]) -> Floats:

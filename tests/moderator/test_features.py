@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -121,3 +123,35 @@ def test_a_clue_unknown_to_the_model_is_not_fed() -> None:
     fewer = [name for name in NAMES if name != "value.your_placeholder"]
     of = rows(subject("your-api-key-here"), extractor=Extractor(fewer))
     assert of.dense.shape[1] == len(NAMES) - 1
+
+
+def test_base64_of_text_is_told_from_random_letters() -> None:
+    for text in ("user:someone at home", "a", "[1,2,3]"):
+        assert column("readable", rows(subject(b64encode(text.encode()).decode()))) == 1
+    assert column("readable", rows(subject(drawn(40)))) < 0.7
+    assert column("readable", rows(subject(""))) == 0
+
+
+def test_how_far_the_name_stands_from_the_value() -> None:
+    near, far, after = ("key = v4lue", "key(other, more: v4lue", "v4lue is the key")
+    assert column("gap", rows(subject("v4lue", near))) == 3
+    assert column("gap", rows(subject("v4lue", far))) == 14
+    assert column("gap", rows(subject("v4lue", after))) == -1
+
+
+def test_clues_add_up_by_what_they_speak_of() -> None:
+    of = rows(subject("your-api-key-here"))
+    clues = {clue.id: clue.weight for clue in pack().value.clues if clue.kind == "placeholder"}
+    seen = sum(weight for name, weight in clues.items() if name in NAMES and column(name, of))
+    assert column("kind.placeholder", of) == pytest.approx(seen)
+    assert seen < 0
+
+
+def test_of_the_path_its_end_is_read() -> None:
+    texts = gram_columns()
+    one, other = rows(
+        subject("q7w", path="a/" * 40 + "charts/values.yaml"),
+        subject("q7w", path="b/" * 40 + "charts/values.yaml"),
+    ).grams[:, texts == SUMS.index("folder")]
+    assert (one >= 0).sum() > 20
+    assert len(set(one.tolist()) & set(other.tolist())) > 10

@@ -258,3 +258,45 @@ def test_no_piece_of_the_input_reaches_the_words(value: str, folder: str) -> Non
     words = opinion.reason + " ".join(seen.detail + seen.rule for seen in opinion.observations)
     for text in (value, folder):
         assert not any(text[at : at + 6] in words for at in range(len(text) - 5))
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "kty: 'RSA', n: 'x', d: '{}'",
+        '"kty":"EC","d":"{}"',
+        "kty: 'oct',\n  k: '{}'",
+        '"k": "{}", "kty": "oct", "use": "sig"',
+    ],
+)
+def test_a_private_jwk_is_seen_in_any_notation(key: str) -> None:
+    """RFC 7517 and RFC 7518, section 6: `d` is private, and so is `k` of a symmetric key."""
+    assert "provider.jwk.private_key" in rules_of(judge(key.format(drawn(43))))
+    assert "provider.jwk.private_key" not in rules_of(judge(key.format("short")))
+
+
+def test_a_public_jwk_is_none() -> None:
+    public = f"kty: 'RSA', kid: '{drawn(43)}', n: '{drawn(43, seed=2)}', e: 'AQAB'"
+    assert "provider.jwk.private_key" not in rules_of(judge(public))
+
+
+@pytest.mark.parametrize(
+    ("value", "rule"),
+    [
+        ("zxcv", "value.keyboard_walk"),
+        ("qwerty12", "value.keyboard_walk"),
+        ("sua_senha_aqui", "value.your_placeholder_abroad"),
+        ("votre-mot-de-passe", "value.your_placeholder_abroad"),
+        ("somepassword", "value.example_word"),
+    ],
+)
+def test_placeholders_of_more_kinds(value: str, rule: str) -> None:
+    opinion = judge(value)
+    assert rule in rules_of(opinion)
+    assert opinion.risk == RISK_LOW
+
+
+@pytest.mark.parametrize("value", ["asdf83kd0Lq", "suasenna", drawn(20)])
+def test_what_only_begins_like_them_is_none(value: str) -> None:
+    seen = rules_of(judge(value))
+    assert not {"value.keyboard_walk", "value.your_placeholder_abroad"} & set(seen)

@@ -183,7 +183,7 @@ def test_profiles_shift_the_risk(profile: str) -> None:
 
 
 def test_the_three_texts_that_weigh_most_are_told() -> None:
-    weights = [[0.6, -1.2, 0.4, 1.0, 0.0, -0.49, 2.6], [0.0] * 7]
+    weights = [[0.6, -1.2, 0.4, 1.0, 0.0, -0.49, 2.6, 0.1], [0.0] * 8]
     told = [_texts(*row) for row in _loudest(np.array(weights, np.float32)).tolist()]
     assert [(one.where, one.weight) for one in told[0]] == [
         ("ending", 2.5),
@@ -191,3 +191,13 @@ def test_the_three_texts_that_weigh_most_are_told() -> None:
         ("after", 1.0),
     ]
     assert told[1] == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [(drawn(32), "encrypted_key"), ("zxcvzxcv", "DB_PASSWORD"), (PASSWORD, "encryptedPassword")],
+)
+def test_what_the_heuristics_know_to_be_none_stays_a_doubt(value: str, name: str) -> None:
+    found = opinion(subject(value, name=name))
+    assert found.confidence is not None
+    assert found.confidence <= 0.3

@@ -12,6 +12,7 @@ import pytest
 from cli.evaluation.figures import figures, reliability
 from cli.evaluation.records import load, reporters, subject
 from tools.training.evaluate import in_process, measured, predict
+from tools.training.rows import rows
 from winnow.finding.v1.finding_pb2 import VALUE_STATE_DIGEST, VALUE_STATE_PRESENT
 
 RECORD = {
@@ -119,3 +120,14 @@ def test_predictions_come_from_the_pipeline() -> None:
     assert [one.id for one in predictions] == ["one", "two"]
     assert predictions[0].score > predictions[1].score
     assert measured(records, predictions).average_precision == 1
+
+
+def test_what_was_found_joins_in_by_form_where_its_label_holds() -> None:
+    by_rule = RECORD | {"identifier_category": False, "repo": "a"}
+    real = RECORD | {"origin": "natural", "kind": "token", "source": "b"}
+    template = real | {"label": False, "kind": "placeholder", "source": "c"}
+    fixture = real | {"label": False, "kind": "test", "source": "d"}
+    planted = real | {"origin": "planted", "source": "e"}
+    records = [by_rule, real, template, fixture, planted]
+    assert set(rows(records, form=True, real=0.5, seed=0).groups) == {"a", "b", "c"}
+    assert set(rows(records, form=False, real=0.5, seed=0).groups) == {"a", "b", "c", "d", "e"}

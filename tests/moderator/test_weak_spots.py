@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+from base64 import b64encode, urlsafe_b64encode
 
 import pytest
 
@@ -191,8 +191,31 @@ def test_a_wrong_checksum_is_never_taken_for_sure() -> None:
 
 def test_the_token_of_the_documentation_is_nobodys() -> None:
     claims = ('{"alg":"HS256","typ":"JWT"}', '{"sub":"1234567890","name":"John Doe","iat":1}')
-    parts = [base64.urlsafe_b64encode(part.encode()).decode().rstrip("=") for part in claims]
+    parts = [urlsafe_b64encode(part.encode()).decode().rstrip("=") for part in claims]
     said = verdict(".".join([*parts, drawn(43)]), "jwt", "src/client.py")
     assert said.risk == RISK_LOW
     assert said.confidence is not None
     assert said.confidence < 0.35
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["with its key", "alone"])
+def test_a_kubernetes_secret_is_read_as_what_it_holds(named: bool) -> None:
+    encoded = b64encode(STRONG.encode()).decode()
+    value = f"db-password: {encoded}" if named else encoded
+    line = "kind: Secret" if named else f"  db-password: {encoded} # of the database"
+    variable = "" if named else "db-password"
+    evidence = PlainEvidence(value=value, match=line, variable=variable)
+    reading = read(finding("deploy/db.yaml", "kubernetes-secret-yaml"), evidence)
+    assert (reading.value, reading.name) == (STRONG, "db-password")
+    if not named:
+        assert reading.line == f"  db-password: {STRONG} # of the database"
+        assert reading.line[reading.start :].startswith(STRONG)
+
+
+def test_what_is_no_text_stays_encoded() -> None:
+    encoded = b64encode(bytes(range(200, 230))).decode()
+    evidence = PlainEvidence(value=encoded, match=f"key: {encoded}")
+    assert read(finding("a.yaml", "kubernetes-secret-yaml"), evidence).value == encoded
+    text = b64encode(b"hello, world").decode()
+    evidence = PlainEvidence(value=text, match=f"key: {text}")
+    assert read(finding("a.yaml", "generic-api-key"), evidence).value == text
