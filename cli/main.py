@@ -9,7 +9,7 @@ from enum import StrEnum
 from importlib.metadata import version
 from inspect import signature
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -56,7 +56,11 @@ load.register(app)
 
 def _offer_key_file(group: typer.Typer) -> None:
     """Every command that asks a server takes the key's file behind its name too."""
-    for one in group.registered_commands:
+    asking: list[Any] = [*group.registered_commands]
+    if group.registered_callback:
+        # Of a group that answers by itself, without a command below it.
+        asking.append(group.registered_callback)
+    for one in asking:
         if one.callback and "server" in signature(one.callback).parameters:
             one.callback = keyed(one.callback)
     for below in group.registered_groups:

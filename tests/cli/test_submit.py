@@ -337,7 +337,7 @@ async def test_a_report_is_followed_over_a_restart_of_the_server(
 ) -> None:
     before = len(reports.watched)
     command = ("watch", reports.add(1).report_id) if watched else ("submit", file)
-    running = asyncio.create_task(winnow(*command))
+    running = asyncio.ensure_future(winnow(*command))
     async with asyncio.timeout(10):
         while len(reports.watched) == before:
             await asyncio.sleep(0.01)
