@@ -182,11 +182,12 @@ def migrate() -> None:
 def settings() -> None:
     """List every setting: variable, default, meaning."""
     from cli.serve import SETTINGS
+    from runtime import config
 
     seen: dict[str, str] = {}
     for service, settings_class in SETTINGS.items():
         for name, field in settings_class.model_fields.items():
-            default = "(required)" if field.is_required() else str(field.default)
+            default = config.default(settings_class, name) or "(required)"
             seen.setdefault(
                 name, f"WINNOW_{name.upper():<22} {default:<18} {field.description or service}"
             )
