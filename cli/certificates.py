@@ -232,6 +232,16 @@ def issued(folder: Path) -> list[Issued]:
     return found
 
 
+def halves(folder: Path) -> list[str]:
+    """The names of which a folder has the key, and not the certificate."""
+    keys = sorted(folder.glob("**/key.pem"))
+    return [
+        str(key.parent.relative_to(folder))
+        for key in keys
+        if not (key.parent / "cert.pem").exists()
+    ]
+
+
 def _issued(folder: Path) -> Iterator[Issued]:
     for file in (*folder.glob(f"{CA}/ca.pem"), *sorted(folder.glob("**/cert.pem"))):
         try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.usage import ERROR, complain
+from cli.usage import ERROR, FOUND, complain
 
 if TYPE_CHECKING:
     from cli.certificates import Issued
@@ -88,6 +88,8 @@ def show(folder: _Folder) -> None:
     """List the certificates of a folder; those that end soon are told on stderr.
 
     Soon: a quarter of the time that a certificate is good is left, and no more than 30 days.
+
+    Exit codes: 0 all are good, 1 one has expired, or is missing beside its key, 2 an error.
     """
     from cli import certificates
 
@@ -100,6 +102,14 @@ def show(folder: _Folder) -> None:
             when = "has expired" if left == _EXPIRED else f"ends in {left}"
             renewal = f"winnow certs renew {folder} {one.name}"
             complain(f"{one.name} {when}; " + (_NEW_CA if one.name == certificates.CA else renewal))
+    halves = certificates.halves(folder)
+    for name in halves:
+        complain(
+            f"{name} has a key.pem and no cert.pem; `winnow certs init {folder} --keep`, with the "
+            "same --host and --tool as before, makes both anew"
+        )
+    if halves or any(one.lifetime.left <= timedelta(0) for one in found):
+        raise typer.Exit(FOUND)
 
 
 def _list(found: list[Issued]) -> None:

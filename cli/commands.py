@@ -121,8 +121,8 @@ def submit(
     """Submit reports, wait for their verdicts, show them.
 
     Exit codes: 0 clean, 1 findings at or above --fail-on, 2 an error, 3 not ended within
-    --wait, or the key may not read how it ended. With --fail-on, records that could not be read are an error too: nobody knows
-    what they held.
+    --wait or before the server stayed away, or the key may not read how it ended. With
+    --fail-on, records that could not be read are an error too: nobody knows what they held.
     """
     from cli.client import connect
     from cli.errors import ClientError
@@ -141,11 +141,12 @@ def submit(
         name = "stdin" if file == "-" else file
         terms = Terms(idempotency_key or str(uuid.uuid4()), wait or 0, reuse)
         try:
+            until = time.monotonic() + terms.wait
             with opened(file) as data:
                 answer = _submitted(client, data, name, declared, terms, retries)
             replayed = answer.pop("replayed", False)
             if not at_once:
-                answer = _ended(client, answer, name, output, waited=bool(wait), judge=fail_on)
+                answer = _ended(client, answer, name, output, until if wait else None, fail_on)
             answers.append(_Answer(name, answer, replayed))
         except ClientError as error:
             complain(f"{name}: {error}")
@@ -349,14 +350,19 @@ def _submitted(
 
 
 def _ended(
-    client: Client, answer: Json, name: str, output: Format, *, waited: bool, judge: Risk | None
+    client: Client,
+    answer: Json,
+    name: str,
+    output: Format,
+    until: float | None,
+    judge: Risk | None,
 ) -> Json:
     """A durable report with its findings, once it has ended; as it was answered if it has
-    not within the wait, or if the key may not read it.
+    not within the wait, if the server stays away, or if the key may not read it.
 
     Args:
         answer: what came of the submission.
-        waited: the server was asked to wait.
+        until: when the wait is over, in seconds of time.monotonic; None for no such moment.
         judge: what a finding is held against.
 
     Raises:
@@ -366,12 +372,15 @@ def _ended(
 
     report_id = answer["report_id"]
     try:
-        if not waited:
+        if until is None:
             _followed(client, name, report_id)
-        elif answer["status"] != "done":
+        elif answer["status"] != "done" and not _awaited(client, report_id, until):
             return answer
         return _whole(client, report_id, output)
     except ClientError as error:
+        if error.may_pass:
+            complain(f"{name}: {error}; the report goes on: winnow show {report_id}")
+            return answer
         if error.reason != "PERMISSION_DENIED":
             known = report_id in str(error)
             raise error if known else ClientError(f"{error}; submitted as {report_id}") from None
@@ -384,18 +393,40 @@ def _ended(
 
 def _followed(client: Client, name: str, report_id: str) -> None:
     """Waits for a report's end, showing how far it is."""
-    from cli.errors import ClientError
-    from cli.watching import FINAL, following
+    from cli.watching import following
 
-    last = ""
     with _progress(name) as (_, judged):
         for event in following(client, report_id, begun=True):
-            last = event["event_type"]
             judged(event["payload"]["progress"])
-    if last not in FINAL:
-        raise ClientError(f"the server stopped telling how far report {report_id} is; try: show")
-    if error := client.report(report_id).get("error"):
-        raise ClientError(f"{error['message']} ({error['reason']}); report {report_id}")
+    _check_end(client.report(report_id))
+
+
+def _awaited(client: Client, report_id: str, until: float) -> bool:
+    """Whether a report ends before a moment: the server that was to wait may stop, and start."""
+    from cli.errors import ClientError
+
+    pause = _PAUSE_SECONDS
+    while (left := until - time.monotonic()) > 0:
+        time.sleep(min(pause, left))
+        pause = min(pause * 2, _PAUSE_MOST_SECONDS)
+        try:
+            report = client.report(report_id)
+        except ClientError as error:
+            if not error.may_pass:
+                raise
+            continue
+        _check_end(report)
+        if report["status"] == "done":
+            return True
+    return False
+
+
+def _check_end(report: Json) -> None:
+    """Raises `ClientError` if a report has failed."""
+    from cli.errors import ClientError
+
+    if error := report.get("error"):
+        raise ClientError(f"{error['message']} ({error['reason']}); report {report['report_id']}")
 
 
 @contextmanager

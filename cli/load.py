@@ -70,7 +70,8 @@ def load(
 ) -> None:
     """Run a load scenario: made-up reports, sent at the planned moments, good and bad ones.
 
-    Exit codes: 0 what the scenario expects holds, 1 something of it does not, 2 an error.
+    Exit codes: 0 what the scenario expects holds, 1 something of it does not, or was not
+    measured, 2 an error.
     """
     from cli.errors import ClientError
     from cli.loading import render, scenario
@@ -256,7 +257,10 @@ async def _beside(run: Run, plans: dict[str, list[Shot]], pid: int | None) -> No
             for name, count in Counter(one.emitter for one in sent).items():
                 progress.update(tasks[name], completed=count)
             refused = sum(bool(one.status) and not one.accepted for one in sent)
-            progress.update(state, description=f"{run.under_way} under way, {refused} refused")
+            waits = f", waiting for the end of {run.unended}" if run.unended else ""
+            progress.update(
+                state, description=f"{run.under_way} under way, {refused} refused{waits}"
+            )
             if pid is not None:
                 with contextlib.suppress(LookupError):
                     run.telemetry.add(Memory(run.now, resident(pid)))

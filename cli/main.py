@@ -9,7 +9,7 @@ from enum import StrEnum
 from importlib.metadata import version
 from inspect import signature
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -56,7 +56,11 @@ load.register(app)
 
 def _offer_key_file(group: typer.Typer) -> None:
     """Every command that asks a server takes the key's file behind its name too."""
-    for one in group.registered_commands:
+    asking: list[Any] = [*group.registered_commands]
+    if group.registered_callback:
+        # Of a group that answers by itself, without a command below it.
+        asking.append(group.registered_callback)
+    for one in asking:
         if one.callback and "server" in signature(one.callback).parameters:
             one.callback = keyed(one.callback)
     for below in group.registered_groups:
@@ -178,11 +182,12 @@ def migrate() -> None:
 def settings() -> None:
     """List every setting: variable, default, meaning."""
     from cli.serve import SETTINGS
+    from runtime import config
 
     seen: dict[str, str] = {}
     for service, settings_class in SETTINGS.items():
         for name, field in settings_class.model_fields.items():
-            default = "(required)" if field.is_required() else str(field.default)
+            default = config.default(settings_class, name) or "(required)"
             seen.setdefault(
                 name, f"WINNOW_{name.upper():<22} {default:<18} {field.description or service}"
             )

@@ -17,15 +17,15 @@ def probe(service: Annotated[ServiceName, typer.Argument(help="Which service.")]
     """Ask a service of this machine whether it serves, where its settings say it is.
 
     gRPC services are asked over mutual TLS, with their own certificate; the gateway
-    whether it can take reports, as `GET /readyz` does.
+    whether it can take reports, as `GET /readyz` does. Of the service's settings its
+    address and its certificates are needed.
 
     Exit codes: 0 it serves, 1 it does not, 2 it cannot be asked.
     """
-    from cli.serve import SETTINGS
     from runtime import config
 
     try:
-        settings: Any = config.load(SETTINGS[service.value])
+        settings = _settings(service.value)
         asking = _gateway if service is ServiceName.GATEWAY else _grpc
         trouble = asyncio.run(asking(settings, getattr(settings, f"{service.value}_listen")))
     except config.ConfigError as error:
@@ -39,6 +39,25 @@ def probe(service: Annotated[ServiceName, typer.Argument(help="Which service.")]
 def register(app: typer.Typer) -> None:
     """Adds this command to the `winnow` command."""
     app.command()(probe)
+
+
+def _settings(service: str) -> Any:
+    """Where a service is and what certificates there are: no key, no database.
+
+    Raises:
+        runtime.config.ConfigError: the settings are wrong.
+    """
+    from pydantic import create_model
+
+    from cli.serve import SETTINGS
+    from runtime import config
+
+    wanted: dict[str, Any] = {
+        name: (field.annotation, field)
+        for name, field in SETTINGS[service].model_fields.items()
+        if name == f"{service}_listen" or name.startswith("gateway_tls_")
+    }
+    return config.load(create_model("Probed", __base__=config.Settings, **wanted))
 
 
 def _here(listen: str) -> str:

@@ -35,10 +35,11 @@ def report(
             plain(f"shredded {_moment(ended)}: its bytes and the values in it are gone for good")
         )
     if shown:
-        table = _table("risk", "where", "rule", "value", "reason", "by")
+        table = _table("#", "risk", "where", "rule", "value", "reason", "by")
         for finding in shown:
             risk = finding["risk"] or "–"
             table.add_row(
+                plain(finding["id"].rpartition(".")[2]),
                 plain(str(risk), _STYLES.get(risk, "")),
                 plain(_place(finding)),
                 plain(finding["rule"]),
@@ -343,7 +344,7 @@ def _notices(console: Console, notices: list[Json]) -> None:
 
 
 # Columns of ids: to be copied, so that they stay on one line.
-_IDS = frozenset({"decision", "finding", "fingerprint", "id", "report"})
+_IDS = frozenset({"#", "decision", "finding", "fingerprint", "id", "report"})
 
 
 def _table(*columns: str) -> Table:

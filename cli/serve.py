@@ -8,6 +8,7 @@ import ctypes
 import gc
 import importlib
 import ipaddress
+import logging
 import os
 import re
 import signal
@@ -170,6 +171,7 @@ async def _serve_http(app: Any, settings: GatewaySettings, fd: int | None) -> No
             loop.call_soon_threadsafe(app.state.draining.set)
             super().handle_exit(sig, frame)
 
+    logging.getLogger("uvicorn.error").addFilter(drained)
     loop = asyncio.get_running_loop()
     server = Server(
         uvicorn.Config(
@@ -190,6 +192,16 @@ async def _serve_http(app: Any, settings: GatewaySettings, fd: int | None) -> No
     await server.serve(sockets=[bound])
     for task in tasks:
         task.cancel()
+
+
+def drained(record: logging.LogRecord) -> bool:
+    """Whether uvicorn's own line is to be logged: not the error that a stop has waited long
+    enough, for those still there are answered (202, or 503 with Retry-After)."""
+    if "timeout graceful shutdown" not in record.getMessage():
+        return True
+    requests = next(iter(record.args or ()), 0)
+    _log.info("drain.over", status="stopping", requests=requests)
+    return False
 
 
 def _limit_arenas() -> None:

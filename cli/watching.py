@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.usage import DEFAULT_SERVER, ERROR, Server, complain, reporting_errors
+from cli.usage import DEFAULT_SERVER, ERROR, UNENDED, Server, complain, reporting_errors
 
 if TYPE_CHECKING:
     from cli.client import Client
 
 Json = dict[str, Any]
-
-FINAL = ("REPORT_DONE", "REPORT_FAILED")
 
 _RETRIES = 20
 _PAUSE_SECONDS = 0.25
@@ -35,7 +33,8 @@ def watch(
 
     A connection that is lost is made again, for about two minutes.
 
-    Exit codes: 0 the report is done, 2 it failed, or an error, 130 Ctrl-C.
+    Exit codes: 0 the report is done, 2 it failed, or an error, 3 the server stayed away
+    before it had ended, 130 Ctrl-C.
     """
     from cli.client import connect
     from cli.errors import ClientError
@@ -51,9 +50,10 @@ def watch(
                 else:
                     target.print(plain(_line(last)), soft_wrap=True)
         except ClientError as error:
-            if not last:
+            if not (last and error.may_pass):
                 raise
-            raise ClientError(f"{error}; go on with `--after {last['ordinal']}`") from None
+            complain(f"{error}; to go on: winnow watch {report_id} --after {last['ordinal']}")
+            raise typer.Exit(UNENDED) from None
     if last.get("event_type") == "REPORT_FAILED":
         complain(f"the report failed ({last['payload']['reason']})")
         raise typer.Exit(ERROR)

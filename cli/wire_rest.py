@@ -31,6 +31,8 @@ _SILENCE = 60.0  # of a stream that says every 15 seconds that it is there
 # What REST takes beside a request's fields.
 _SAID = {"ReportService.GetReport": {"findings": "false"}}
 _MAY_PASS = (502, 503, 504)
+# The events that a report ends with, as server-sent events are named.
+_FINAL = ("report.done", "report.failed")
 
 
 class RestWire:
@@ -110,6 +112,9 @@ class RestWire:
                     raise _problem(json.loads(value))
                 elif name == "data":
                     yield json.loads(value)
+            # A server that stops ends the stream as one that has told everything does.
+            if answer.status_code == httpx.codes.OK and event not in _FINAL:
+                raise self._broken()
 
     def raw(self, report_id: str) -> Iterator[bytes]:
         path = _path("/reports/{report_id}/raw", report_id=report_id)
@@ -153,9 +158,10 @@ class RestWire:
                 ) from None
             raise unreachable(self._server) from None
         except httpx.TransportError:
-            raise ClientError(
-                f"the connection to {self._server} broke; try again", may_pass=True
-            ) from None
+            raise self._broken() from None
+
+    def _broken(self) -> ClientError:
+        return ClientError(f"the connection to {self._server} broke; try again", may_pass=True)
 
 
 def _path(template: str, **values: Any) -> str:

@@ -242,6 +242,16 @@ def load(settings_class: type[S], **overrides: Any) -> S:
         raise ConfigError(f"the file named by WINNOW_CONFIG is not TOML: {error}") from None
 
 
+def default(settings_class: type[Settings], name: str) -> str | None:
+    """A setting's default as it would be written; None if the setting is required."""
+    field = settings_class.model_fields[name]
+    if field.is_required():
+        return None
+    # A value that is given may be secret; a default is not.
+    secret = isinstance(field.default, SecretStr)
+    return field.default.get_secret_value() if secret else str(field.default)
+
+
 def check_names(known: Iterable[type[Settings]]) -> None:
     """Refuses settings that no service knows: a typo must not pass in silence.
 

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from cli.main import app
 from cli.serve import SETTINGS
 from moderator.rules import pack
+from runtime import config
 from runtime.errors import MAPPINGS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -102,7 +103,8 @@ def test_the_configuration_table_is_the_settings() -> None:
     expected: dict[str, list[str]] = {}
     for service, settings in SETTINGS.items():
         for name, field in settings.model_fields.items():
-            default = "required" if field.is_required() else f"`{field.default}`"
+            written = config.default(settings, name)
+            default = "required" if written is None else f"`{written}`"
             row = expected.setdefault(f"WINNOW_{name.upper()}", [default, field.description or ""])
             row.append(service)
     told = {name: cells for name, cells in rows(README).items() if len(cells) == 3}

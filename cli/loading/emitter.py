@@ -86,6 +86,8 @@ class Run:
                 )
         self.telemetry = telemetry
         self.under_way = 0
+        # Reports whose end is waited for, once everything has been sent.
+        self.unended = 0
         self.begun = 0.0
         self._scenario = scenario
         self._keys = keys
@@ -130,6 +132,7 @@ class Run:
         until = time.monotonic() + self._scenario.settle
         slots = asyncio.Semaphore(_POLLS_AT_ONCE)
         while waiting:
+            self.unended = len(waiting)
             async with asyncio.TaskGroup() as group:
                 asked = {
                     report_id: group.create_task(self._asked(slots, report_id, key))

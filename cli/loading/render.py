@@ -17,6 +17,12 @@ _TIMES = {
     "late_ms": "sent late by",
     "processing_ms": "a report, to its verdicts",
 }
+# Why an expectation may not have been measured.
+_NEEDS = {
+    "memory_growth": " (needs --pid, and a run of some seconds)",
+    "fairness": " (needs two keys)",
+    "p95_ratio": " (needs two keys, and an answer to each)",
+}
 
 
 def summary(console: Console, name: str, found: Json) -> None:
@@ -53,9 +59,25 @@ def summary(console: Console, name: str, found: Json) -> None:
         grown = "" if memory["growth"] is None else f", grown by {memory['growth']:.1%}"
         console.print(plain(f"memory: at most {memory['max_bytes'] / 2**20:.0f} MiB{grown}"))
     for one in found["expectations"]:
-        said = "holds" if one["held"] else "DOES NOT HOLD"
-        value = "not measured" if one["found"] is None else one["found"]
-        console.print(plain(f"{said}: {one['name']} {one['wanted']} (found: {value})"))
+        console.print(plain(_judged(one)))
+
+
+def _judged(one: Json) -> str:
+    """Whether an expectation holds, in words."""
+    name, wanted, value = one["name"], _words(one["wanted"]), one["found"]
+    if value is None:
+        return f"NOT MEASURED: {name} {wanted}{_NEEDS.get(name, '')}"
+    said = "holds" if one["held"] else "DOES NOT HOLD"
+    return f"{said}: {name} {wanted} (found: {_words(value)})"
+
+
+def _words(value: Any) -> str:
+    """A number, a list, or lists by name, without brackets."""
+    if isinstance(value, dict):
+        return "; ".join(f"{name}: {_words(one)}" for name, one in value.items())
+    if isinstance(value, list):
+        return ", ".join(value) or "none"
+    return str(value)
 
 
 def _counted(found: Json, names: tuple[str, ...]) -> str:

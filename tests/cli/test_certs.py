@@ -138,7 +138,9 @@ def test_what_ends_soon_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     certificates.renew(folder, ["tool/ci"], 1)
     certificates.renew(folder, ["gateway"], -1)
     shown = run("show", folder)
-    assert shown.exit_code == 0
+    assert shown.exit_code == 1
+    certificates.renew(folder, ["gateway"], 365)
+    assert run("show", folder).exit_code == 0, "what ends soon is good"
     assert shown.stderr.splitlines() == [
         f"winnow: gateway has expired; winnow certs renew {folder} gateway",
         f"winnow: ingestor ends in 9 days; winnow certs renew {folder} ingestor",
@@ -204,6 +206,13 @@ def test_a_folder_of_something_else(text: str | None, tmp_path: Path) -> None:
     assert done.exit_code == 2
     assert "cannot be read as a certificate" in done.stderr if text else "no certificates in"
     assert "canary" not in done.stderr
+
+
+def test_a_key_without_its_certificate_is_told(folder: Path) -> None:
+    (folder / "audit" / "cert.pem").unlink()
+    shown = run("show", folder)
+    assert (shown.exit_code, shown.stdout.count("spiffe://")) == (1, 5)
+    assert shown.stderr.startswith("winnow: audit has a key.pem and no cert.pem; ")
 
 
 def test_what_is_missing_is_made_and_what_is_there_stays(folder: Path) -> None:

@@ -29,7 +29,12 @@ async def test_submit_shows_a_table_sorted_by_risk(winnow: Run, reports: Any, fi
     assert result.exit_code == 0, result.stderr
     assert result.stderr == ""
     lines = result.stdout.splitlines()
-    assert [line.split()[0] for line in lines[:3]] == ["risk", "high", "medium"]
+    # The number is what `winnow show REPORT.NUMBER` takes.
+    assert [line.split()[:2] for line in lines[:3]] == [
+        ["#", "risk"],
+        ["0", "high"],
+        ["1", "medium"],
+    ]
     assert "src/1.py:2" in lines[2]
     assert "2 high, 0 medium, 0 low · 2 records read" in lines[3]
     declared = reports.uploads[-1].header.declaration

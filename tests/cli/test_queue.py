@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -128,6 +129,17 @@ async def test_no_server_is_said_as_ever(winnow: Run) -> None:
         result = await winnow(*arguments, "--server", "http://127.0.0.1:9")
         assert result.exit_code == 2
         assert "`winnow up`" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [("jobs",), ("jobs", "--state", "dead"), ("jobs", "health")])
+async def test_the_key_may_be_in_a_file(
+    winnow: Run, arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WINNOW_API_KEY_FILE", "")  # so that what the command sets is undone
+    (tmp_path / "key").touch()
+    result = await winnow(*arguments, "--key-file", str(tmp_path / "key"))
+    assert result.exit_code == 2
+    assert "the file of --key-file, or WINNOW_API_KEY_FILE, is empty" in result.stderr
 
 
 @pytest.mark.parametrize(

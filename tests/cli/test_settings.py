@@ -27,6 +27,15 @@ def test_it_shows_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "(required)" in result.stdout
 
 
+def test_it_shows_every_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of a setting that may be secret: what everybody has is not."""
+    monkeypatch.setenv("WINNOW_RATE_STORE", "canary")
+    lines = CliRunner().invoke(app, ["settings"]).stdout.splitlines()
+    defaults = {name: default for name, default, *_ in map(str.split, lines)}
+    assert defaults["WINNOW_RATE_STORE"] == "memory"
+    assert "**********" not in defaults.values()
+
+
 def test_names_are_unique_in_meaning() -> None:
     """One file serves all processes: a name that two services share means the same."""
     for name in {name for one in SETTINGS.values() for name in one.model_fields}:

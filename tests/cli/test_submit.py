@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from cli import commands
+from cli import commands, watching
 from runtime.errors import WinnowError
 from tests.cli.conftest import Run
 from tests.gateway.conftest import Stack
@@ -307,3 +307,78 @@ async def test_an_error_after_the_submission_names_the_report(
     result = await winnow("submit", file)
     assert result.exit_code == 2
     assert f"submitted as {next(reversed(reports.reports))}" in result.stderr
+
+
+@pytest.fixture
+def unended(reports: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports are taken, and do not end by themselves."""
+    add = reports.add
+
+    def begun(findings: int, **fields: Any) -> Any:
+        report = add(findings, **fields)
+        report.status = report_pb2.REPORT_STATUS_PROCESSING
+        reports.happened(report.report_id, "REPORT_CREATED", "REPORT_PROGRESS")
+        return report
+
+    monkeypatch.setattr(reports, "add", begun)
+
+
+def end(reports: Any) -> None:
+    """The newest report is done."""
+    report = next(reversed(reports.reports.values()))
+    report.status = report_pb2.REPORT_STATUS_DONE
+    reports.happened(report.report_id, "REPORT_DONE")
+
+
+@pytest.mark.usefixtures("unended")
+@pytest.mark.parametrize("watched", [False, True])
+async def test_a_report_is_followed_over_a_restart_of_the_server(
+    winnow: Run, stack: Stack, reports: Any, file: str, watched: bool
+) -> None:
+    before = len(reports.watched)
+    command = ("watch", reports.add(1).report_id) if watched else ("submit", file)
+    running = asyncio.ensure_future(winnow(*command))
+    async with asyncio.timeout(10):
+        while len(reports.watched) == before:
+            await asyncio.sleep(0.01)
+        stack.draining.set()
+        # It has come back.
+        while len(reports.watched) == before + 1:
+            await asyncio.sleep(0.01)
+        stack.draining.clear()
+        end(reports)
+        result = await running
+    assert result.exit_code == 0, result.stderr
+    assert ("done" if watched else "src/0.py") in result.stdout
+
+
+@pytest.mark.usefixtures("unended")
+async def test_a_server_that_stays_away_leaves_a_report_that_can_be_shown(
+    winnow: Run, stack: Stack, reports: Any, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "_RETRIES", 1)
+    stack.draining.set()
+    result = await winnow("submit", file, "--fail-on", "high")
+    stack.draining.clear()
+    report_id = next(reversed(reports.reports))
+    assert result.exit_code == 3
+    assert result.stderr.endswith(f"the report goes on: winnow show {report_id}\n")
+    assert report_id in result.stdout
+
+
+@pytest.mark.usefixtures("unended")
+async def test_a_wait_that_the_server_cuts_short_goes_on(
+    winnow: Run, reports: Any, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find, looks = reports._find, []
+
+    def found(report_id: str) -> Any:
+        looks.append(report_id)
+        if len(looks) == 2:
+            end(reports)
+        return find(report_id)
+
+    monkeypatch.setattr(reports, "_find", found)
+    result = await winnow("submit", file, "--wait", "30")
+    assert result.exit_code == 0, result.stderr
+    assert "src/0.py" in result.stdout

@@ -116,8 +116,8 @@ async def test_watch_says_where_to_go_on_when_it_gives_up(
 
     monkeypatch.setattr(Client, "watch", breaking)
     result = await winnow("watch", "r1", "--json")
-    assert result.exit_code == 2
-    assert result.stderr == "winnow: away; go on with `--after 4`\n"
+    assert result.exit_code == 3
+    assert result.stderr == "winnow: away; to go on: winnow watch r1 --after 4\n"
     again = await winnow("watch", "r1", "--json", "--after", "4")
     assert again.stderr == "winnow: away\n"
 

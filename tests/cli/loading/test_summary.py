@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
+from cli.loading import render
 from cli.loading.scenario import Expectations
 from cli.loading.summary import fair_shares, fairness, latencies, percentile, summarize
 from cli.loading.telemetry import Ended, Memory, Sent, Telemetry
@@ -141,8 +143,27 @@ def test_memory_that_grows_is_told() -> None:
     found = summed(*grown, memory_growth=0.1)
     assert found["memory"]["growth"] == pytest.approx(330 / 250 - 1)
     assert not found["expectations"][0]["held"]
-    # Without --pid nothing was measured, and nothing has failed.
-    assert summed(memory_growth=0.1)["expectations"][0]["held"]
+    # Without --pid nothing was measured: nobody knows whether it holds.
+    assert not summed(memory_growth=0.1)["expectations"][0]["held"]
+
+
+def test_what_was_expected_is_said_in_words() -> None:
+    found = summed(
+        sent(0, 422, kind="malformed", reason="REPORT_MALFORMED"),
+        lost=0,
+        memory_growth=0.1,
+        reasons=[],
+        kinds={"malformed": ["REPORT_MALFORMED", "OVERLOADED"], "unknown": []},
+    )
+    written = io.StringIO()
+    render.summary(Console(file=written, width=200), "made up", found)
+    assert written.getvalue().splitlines()[-4:] == [
+        "holds: lost 0 (found: 0)",
+        "NOT MEASURED: memory_growth 0.1 (needs --pid, and a run of some seconds)",
+        "DOES NOT HOLD: reasons none (found: REPORT_MALFORMED)",
+        "holds: kinds malformed: REPORT_MALFORMED, OVERLOADED; unknown: none"
+        " (found: malformed: REPORT_MALFORMED; unknown: none)",
+    ]
 
 
 @pytest.mark.parametrize(
