@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import admission
+from gateway import admission, callers
+from runtime import access, api_keys
 from runtime.errors import WinnowError
 from runtime.limits import Buckets, MemoryStore, Places, Shared, ValkeyStore
 from tests.front.conftest import REPORT, Front, signed
@@ -135,9 +136,49 @@ async def test_who_does_not_hold_a_key_uses_up_nothing_of_its_rate(front: Front)
     assert answer.headers["ratelimit"].startswith('"key";r=4;')
 
 
-def api_key_of_somebody_else(key_id: str) -> str:
-    from runtime import api_keys
+async def test_a_key_that_nobody_could_look_up_takes_no_place(
+    front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(callers, "_GOOD_FOR_SECONDS", 0.0)
+    client = await front.gateway(concurrency=1, concurrency_patience=0.2)
+    bearer = {"Authorization": f"Bearer {(await front.key()).text}"}
+    assert (await client.get("/whoami", headers=bearer)).status_code == 200
+    # As where more strangers wait than may.
+    monkeypatch.setattr(access, "_STRANGERS", 0)
 
+    begun, end = asyncio.Event(), asyncio.Event()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"["
+        begun.set()
+        await end.wait()
+
+    made_up = {"Authorization": f"Bearer {api_keys.make().text}"}
+    first = asyncio.create_task(client.post("/reports", content=body(), headers=made_up))
+    await begun.wait()
+    for _ in range(5):
+        assert (await client.get("/whoami", headers=bearer)).status_code == 200
+        await asyncio.sleep(0.02)
+    end.set()
+    refused = await first
+    assert (refused.status_code, refused.json()["reason"]) == (503, "OVERLOADED")
+    assert "ratelimit" not in refused.headers
+
+
+async def test_a_flood_of_made_up_keys_keeps_no_new_key_out(front: Front) -> None:
+    client = await front.gateway()
+
+    async def ask(text: str) -> int:
+        bearer = {"Authorization": f"Bearer {text}"}
+        return (await client.get("/whoami", headers=bearer)).status_code
+
+    flood = [asyncio.create_task(ask(api_keys.make().text)) for _ in range(200)]
+    await asyncio.sleep(0.05)
+    assert await ask((await front.key()).text) == 200
+    assert set(await asyncio.gather(*flood)) == {401}
+
+
+def api_key_of_somebody_else(key_id: str) -> str:
     return api_keys.Shown(key_id, "1" * 43).text
 
 
