@@ -6,6 +6,7 @@
 - Places: requests at work at a time, in all and of one tenant. Who finds none waits in the
   line of its key; a place that gets free goes to the lines in turn, so that the length of
   one is nothing to the others.
+- Streams of events, which take no place: so many open at a time, in all and of one caller.
 
 The gateway counts what comes over REST (gateway.admission), a service what comes to it
 directly (`Limits`).
@@ -17,9 +18,9 @@ import asyncio
 import hashlib
 import math
 import time
-from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections import Counter, OrderedDict, deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, NamedTuple, Protocol
 
 from runtime import metrics
@@ -40,6 +41,9 @@ _STORE_SECONDS = 2.0
 _AWAY_SECONDS = 5.0
 _WAITING_IN_A_LINE = 256
 _AGAIN_SECONDS = 1.0
+# Streams of events that are open at a time.
+STREAMS = 8_000
+STREAMS_OF_ONE = 1_000
 
 
 class Taken(NamedTuple):
@@ -432,6 +436,47 @@ class Places:
             retry_after=_AGAIN_SECONDS,
             backpressure="tenant_concurrency" if own else "concurrency",
         )
+
+
+class Streams:
+    """Bounds what is open for long, and takes no place; nobody waits for it.
+
+    Args:
+        most: streams in all.
+        of_one: streams that one caller may have.
+    """
+
+    def __init__(self, most: int = STREAMS, of_one: int = STREAMS_OF_ONE) -> None:
+        self._free = most
+        self._of_one = of_one
+        self._open: Counter[str] = Counter()
+
+    @contextmanager
+    def taken(self, caller: str) -> Iterator[None]:
+        """Is entered as long as a stream is open.
+
+        Args:
+            caller: whose it is.
+
+        Raises:
+            WinnowError: OVERLOADED.
+        """
+        if not self._free or self._open[caller] >= self._of_one:
+            raise WinnowError(
+                "OVERLOADED",
+                "as many streams are open as may be at a time",
+                retry_after=_AGAIN_SECONDS,
+                backpressure="streams",
+            )
+        self._free -= 1
+        self._open[caller] += 1
+        try:
+            yield
+        finally:
+            self._free += 1
+            self._open[caller] -= 1
+            if not self._open[caller]:
+                del self._open[caller]
 
 
 class Limits:
