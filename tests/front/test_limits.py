@@ -94,6 +94,8 @@ async def test_several_gateways_share_buckets(valkey: str) -> None:
     assert [one.ok for one in taken] == [True] * 10 + [False] * 2
     assert taken[9].left == 0
     assert 90 < taken[10].wait <= 100
+    # Nobody owes longer than a day.
+    assert (await one.take(name, 1e6, owed=True)).full == pytest.approx(86_400, abs=5)
     for buckets in (one, other):
         await buckets.close()
 
