@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
+from typing import NamedTuple
 
 from starlette.types import Message, Receive, Scope
 
@@ -12,7 +14,8 @@ from gateway.access import OPEN
 from gateway.backends import Backends
 from gateway.callers import Caller, Callers
 from runtime import context, pressure
-from runtime.limits import Places, Rate, bucket_of
+from runtime.errors import WinnowError
+from runtime.limits import Places, Rate, Streams, bucket_of
 
 # Requests that last are not worked on: they wait for events.
 _WATCHING = "/stream"
@@ -42,6 +45,7 @@ class Admission:
     ) -> None:
         self._rate = rate
         self._places = places
+        self._streams = Streams()
         self._by_address = by_address
         self._max_memory = max_memory
         self._floor = floor
@@ -54,8 +58,9 @@ class Admission:
             WinnowError: SIGNATURE_INVALID, REPLAYED, UNAUTHENTICATED, RATE_LIMITED,
                 OVERLOADED, or why nobody can say whose the request is.
         """
+        held = AsyncExitStack()
         if scope["path"] in OPEN:
-            return Admitted(receive, {}, _nothing)
+            return Admitted(receive, {}, held.aclose)
         size = _announced(scope)
         if size != 0:
             pressure.check_memory(self._max_memory)
@@ -70,14 +75,17 @@ class Admission:
         if self._rate and (name := self._counted(caller, scope)):
             fields = await self._rate.take(name, size or 0)
             if size is None:
-                receive = _charged(receive, self._rate, name)
+                body = _Charged(receive, self._rate, name)
+                held.push_async_callback(body.settle)
+                receive = body.take
         if self._floor and size != 0:
             receive = _hurried(receive, self._floor)
-        if self._places and caller and not scope["path"].endswith(_WATCHING):
-            places, tenant = self._places, caller.tenant
-            await places.take(tenant, caller.key_id)
-            return Admitted(receive, fields, lambda: places.leave(tenant))
-        return Admitted(receive, fields, _nothing)
+        if scope["path"].endswith(_WATCHING):
+            held.enter_context(self._streams.taken(caller.key_id if caller else _address(scope)))
+        elif self._places and caller:
+            await self._places.take(caller.tenant, caller.key_id)
+            held.callback(self._places.leave, caller.tenant)
+        return Admitted(receive, fields, held.aclose)
 
     async def close(self) -> None:
         """Closes what the rate is kept in."""
@@ -87,11 +95,10 @@ class Admission:
     def _counted(self, caller: Caller | None, scope: Scope) -> str:
         if caller:
             return bucket_of(caller.key_id)
-        client = scope.get("client")
-        return f"address {client[0]}" if self._by_address and client else ""
+        return _address(scope) if self._by_address else ""
 
 
-class Admitted:
+class Admitted(NamedTuple):
     """A request that may be served.
 
     Args:
@@ -100,19 +107,20 @@ class Admitted:
         leave: to be called once it has been served.
     """
 
-    def __init__(self, receive: Receive, fields: dict[str, str], leave: Callable[[], None]) -> None:
-        self.receive = receive
-        self.fields = fields
-        self.leave = leave
-
-
-def _nothing() -> None:
-    """Nothing to give back."""
+    receive: Receive
+    fields: dict[str, str]
+    leave: Callable[[], Awaitable[None]]
 
 
 def _backends(scope: Scope) -> Backends:
     found: Backends = scope["app"].state.backends
     return found
+
+
+def _address(scope: Scope) -> str:
+    """Where a request is from; empty where that is nowhere."""
+    client = scope.get("client")
+    return f"address {client[0]}" if client else ""
 
 
 def _announced(scope: Scope) -> int | None:
@@ -124,20 +132,37 @@ def _announced(scope: Scope) -> int | None:
     return int(length) if length.isdigit() else 0
 
 
-def _charged(receive: Receive, rate: Rate, name: str) -> Receive:
-    """The body, whose size is taken from the rate when it is known."""
-    size = 0
+class _Charged:
+    """A body whose size nobody has announced: what came of it is taken from the rate when
+    it ends, or when its request does.
 
-    async def take() -> Message:
-        nonlocal size
-        message = await receive()
+    Args:
+        receive: the body.
+        rate: that it is taken from.
+        name: of the bucket.
+    """
+
+    def __init__(self, receive: Receive, rate: Rate, name: str) -> None:
+        self._receive = receive
+        self._rate = rate
+        self._name = name
+        self._size = 0
+
+    async def take(self) -> Message:
+        """The body's next message."""
+        message = await self._receive()
         if message["type"] == "http.request":
-            size += len(message.get("body", b""))
+            self._size += len(message.get("body", b""))
             if not message.get("more_body", False):
-                await rate.owe(name, size)
+                await self.settle()
         return message
 
-    return take
+    async def settle(self) -> None:
+        """Takes what has come, once."""
+        size, self._size = self._size, 0
+        # A key that has ended meanwhile owes nothing more.
+        with suppress(WinnowError):
+            await self._rate.owe(self._name, size)
 
 
 def _hurried(receive: Receive, floor: int) -> Receive:

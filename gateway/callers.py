@@ -35,7 +35,8 @@ class Callers:
         """Whose the key is that the request shows.
 
         Raises:
-            WinnowError: UNAUTHENTICATED.
+            WinnowError: UNAUTHENTICATED, or why nobody can say so: a key that was never
+                known to hold takes nothing, whatever the reason.
         """
         digest = hashlib.sha256(context.authorization.get().encode()).digest()
         asked, known = self._known.get(digest, (0.0, None))
@@ -45,10 +46,9 @@ class Callers:
             with calling(ORCHESTRATOR):
                 found = await backends.keys.GetCaller(GetCallerRequest(), **call())
         except WinnowError as error:
-            if error.reason == "UNAUTHENTICATED":
+            if known is None or error.reason == "UNAUTHENTICATED":
                 raise
-            # Nobody can say so now: then each key is for itself.
-            return known or Caller(digest.hex(), digest.hex())
+            return known
         made = Caller(found.tenant_id, found.key_id)
         self._known[digest] = (time.monotonic(), made)
         if len(self._known) > _KEPT:

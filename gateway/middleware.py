@@ -136,9 +136,9 @@ class Requests:
                 # it is not whole.
                 await self._defect(error, scope, receive, answer, begun=bool(status))
             finally:
-                if admitted is not None:
-                    admitted.leave()
                 _count(scope, status, answered, span)
+                if admitted is not None:
+                    await admitted.leave()
             _access(scope, status, started)
 
     async def _defect(

@@ -47,8 +47,9 @@ from winnow.seal.v1.data_key_pb2 import DataKey
 
 # For how long what is known of a key is believed.
 FRESH_SECONDS = 2.0
-# Of keys that were never seen, how many wait to be looked up.
-_STRANGERS = 64
+# Of keys that were never seen, how many wait to be looked up. At a few milliseconds each,
+# the last one's turn comes well before its caller gives up.
+_STRANGERS = 512
 
 metadata = MetaData(schema="access")
 

@@ -62,6 +62,8 @@ class PostgresStore:
         """Nothing to close: the database is its maker's."""
 
 
+_LONGEST = timedelta(seconds=LONGEST_SECONDS)
+
 # One statement, which holds the row until it is committed. Not now(): the row may have
 # changed since the transaction began.
 _TAKE = text(
@@ -69,7 +71,9 @@ _TAKE = text(
     INSERT INTO access.buckets AS bucket (name_sha256, full_at)
     VALUES (:name_sha256, clock_timestamp() + :span)
     ON CONFLICT (name_sha256) DO UPDATE
-    SET full_at = greatest(bucket.full_at, clock_timestamp()) + :span
+    SET full_at = least(
+        greatest(bucket.full_at, clock_timestamp()) + :span, clock_timestamp() + :longest
+    )
     WHERE :owed
         OR greatest(bucket.full_at, clock_timestamp()) + :span <= clock_timestamp() + :most
     RETURNING extract(epoch FROM full_at - clock_timestamp())
@@ -84,7 +88,13 @@ _LEFT = text(
 def _take(
     connection: Connection, name_sha256: bytes, span: timedelta, most: timedelta, owed: bool
 ) -> tuple[bool, float]:
-    asked = {"name_sha256": name_sha256, "span": span, "most": most, "owed": owed}
+    asked = {
+        "name_sha256": name_sha256,
+        "span": span,
+        "most": most,
+        "longest": _LONGEST,
+        "owed": owed,
+    }
     if (full := connection.execute(_TAKE, asked).scalar()) is not None:
         return True, max(float(full), 0.0)
     full = connection.execute(_LEFT, {"name_sha256": name_sha256}).scalar_one()

@@ -4,7 +4,7 @@
    then who calls, and whether he may: by his certificate (runtime.peers) where
    services speak mutual TLS, by the key that he shows (runtime.access) where keys count;
 2. limits: what a key may send, unless the gateway has counted it (runtime.limits); calls
-   at once, watchers aside; what the caller has left, or a minute, bounds a unary handler;
+   at once; streams of events, and of health, which are bounded apart; what the caller has left, or a minute, bounds a unary handler;
    silence bounds a stream of requests;
 3. validation: protovalidate rules of headers and unary requests;
 4. the handler;
@@ -39,6 +39,7 @@ from runtime import context
 from runtime.calls import Call
 from runtime.clock import uuid7
 from runtime.errors import WinnowError, to_status
+from runtime.limits import Streams
 from runtime.log import get_logger
 from runtime.peers import GATEWAY, Peers, identity_of
 from runtime.streams import idle
@@ -61,6 +62,8 @@ _NO_RETRY = ("grpc-retry-pushback-ms", "-1")
 _WATCH = "/Watch"
 # Infrastructure calls are frequent and dull.
 _QUIET = ("/grpc.health.", "/grpc.reflection.")
+# Who watches how we are is a neighbour, or a balancer: anybody may, so few can.
+_QUIET_STREAMS = 64
 
 
 def validate(message: Message) -> None:
@@ -84,26 +87,41 @@ def validate(message: Message) -> None:
 
 
 class _Places:
-    """Bounds the calls that are worked on at once; whoever comes too late is told so."""
+    """Bounds the calls that are worked on at once, and the streams that are open; whoever
+    comes too late is told so."""
 
     def __init__(self, number: int) -> None:
         self._free = number
+        self._quiet = Streams(_QUIET_STREAMS, _QUIET_STREAMS)
+        self._watches = Streams()
         self.watching: set[asyncio.Task[Any]] = set()
 
     @contextmanager
-    def taken(self, method: str) -> Iterator[None]:
+    def taken(self, method: str, caller: str, *, streaming: bool) -> Iterator[None]:
+        """Is entered while a call is worked on.
+
+        Args:
+            method: its full name.
+            caller: whose streams are counted together.
+            streaming: whether its answer is a stream.
+
+        Raises:
+            WinnowError: OVERLOADED.
+        """
         # Who only watches, or asks how we are, takes nobody's place.
         if method.startswith(_QUIET):
-            yield
+            with self._quiet.taken(caller) if streaming else nullcontext():
+                yield
             return
         if _WATCH in method:
             task = asyncio.current_task()
             assert task is not None
-            self.watching.add(task)
-            try:
-                yield
-            finally:
-                self.watching.discard(task)
+            with self._watches.taken(caller):
+                self.watching.add(task)
+                try:
+                    yield
+                finally:
+                    self.watching.discard(task)
             return
         if self._free == 0:
             raise WinnowError("OVERLOADED", "too many calls at once", retry_after=1.0)
@@ -230,6 +248,16 @@ class _Scope:
             return identity_of(self._context) == GATEWAY
         return context.THROUGH_GATEWAY in self._metadata
 
+    @property
+    def caller(self) -> str:
+        """Whom the call is from: a key, or else an identity, or an address without its port."""
+        if key_id := context.caller.get().key_id:
+            return key_id
+        if self._peers is not None:
+            return identity_of(self._context)
+        peer: str = self._context.peer()
+        return peer.rpartition(":")[0]
+
     @asynccontextmanager
     async def admitted(self) -> AsyncIterator[None]:
         """Ends the call once its key would no longer be admitted: a stream may last.
@@ -338,7 +366,7 @@ def _unary(
                 else:
                     validate(_decoded(request))
                     remaining = UNARY_SECONDS if remaining is None else remaining
-                with places.taken(method):
+                with places.taken(method, scope.caller, streaming=False):
                     async with asyncio.timeout(remaining) as limit:
                         # What is read as it comes may last, as streams of answers do.
                         async with scope.admitted() if streamed else nullcontext():
@@ -371,7 +399,7 @@ def _streaming(
                     request = (_decoded(one) async for one in request)
                 else:
                     request = _each_decoded(request, count)
-                with places.taken(method):
+                with places.taken(method, scope.caller, streaming=True):
                     result = inner(request, servicer_context)
                     async with scope.admitted():
                         if hasattr(result, "__aiter__"):

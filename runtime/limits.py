@@ -6,6 +6,7 @@
 - Places: requests at work at a time, in all and of one tenant. Who finds none waits in the
   line of its key; a place that gets free goes to the lines in turn, so that the length of
   one is nothing to the others.
+- Streams of events, which take no place: so many open at a time, in all and of one caller.
 
 The gateway counts what comes over REST (gateway.admission), a service what comes to it
 directly (`Limits`).
@@ -17,9 +18,9 @@ import asyncio
 import hashlib
 import math
 import time
-from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections import Counter, OrderedDict, deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, NamedTuple, Protocol
 
 from runtime import metrics
@@ -29,8 +30,8 @@ from runtime.log import get_logger
 
 _log = get_logger()
 
-# What is added to a moment must not leave the calendar.
-LONGEST_SECONDS = 1e9
+# Nobody's bucket is full later than in a day, whatever he owes.
+LONGEST_SECONDS = 86_400.0
 _MIB = 1 << 20
 # Beyond these the bucket that was used least lately is forgotten: it is full by then.
 _BUCKETS = 100_000
@@ -40,6 +41,9 @@ _STORE_SECONDS = 2.0
 _AWAY_SECONDS = 5.0
 _WAITING_IN_A_LINE = 256
 _AGAIN_SECONDS = 1.0
+# Streams of events that are open at a time.
+STREAMS = 8_000
+STREAMS_OF_ONE = 1_000
 
 
 class Taken(NamedTuple):
@@ -72,14 +76,15 @@ class Store(Protocol):
 
         Args:
             bucket: its name.
-            span: seconds in which comes back what is taken.
+            span: seconds in which comes back what is taken. A bucket is full again in
+                `LONGEST_SECONDS` at the latest.
             most: seconds in which an empty bucket gets full.
 
         Returns:
             Whether it was taken, and in how many seconds the bucket is full now.
 
         Raises:
-            WinnowError: the store does not answer, which may pass; UNAUTHENTICATED.
+            WinnowError: the store does not answer, or refuses; UNAUTHENTICATED.
         """
         ...
 
@@ -107,7 +112,7 @@ class MemoryStore:
         full_at = max(self._full_at.pop(bucket, now), now)
         ok = owed or full_at + span - now - most <= 1e-9
         if ok:
-            full_at += span
+            full_at = min(full_at + span, now + LONGEST_SECONDS)
         self._full_at[bucket] = full_at
         if len(self._full_at) > _BUCKETS:
             self._full_at.popitem(last=False)
@@ -125,7 +130,7 @@ local span, most = tonumber(ARGV[1]), tonumber(ARGV[2])
 local full_at = math.max(tonumber(redis.call('GET', KEYS[1]) or now), now)
 local ok = ARGV[3] == '1' or full_at + span - now - most <= 1e-6
 if ok then
-  full_at = full_at + span
+  full_at = math.min(full_at + span, now + tonumber(ARGV[4]))
   local keep = math.ceil((full_at - now) * 1000) + 1
   redis.call('SET', KEYS[1], string.format('%.6f', full_at), 'PX', keep)
 end
@@ -157,7 +162,7 @@ class ValkeyStore:
 
         key = f"winnow.rate.{digest(bucket).hex()[:32]}"
         try:
-            ok, full = await self._script(keys=[key], args=[span, most, int(owed)])
+            ok, full = await self._script(keys=[key], args=[span, most, int(owed), LONGEST_SECONDS])
         except (ValkeyError, OSError, TimeoutError):
             raise WinnowError("UPSTREAM_UNAVAILABLE", "Valkey does not answer") from None
         return bool(ok), float(full)
@@ -197,7 +202,7 @@ class Shared:
             except TimeoutError:
                 self._leave("DEADLINE_EXCEEDED")
             except WinnowError as error:
-                if not error.retryable:
+                if error.reason == "UNAUTHENTICATED":
                     raise  # it is there, and lets nobody in with this key
                 if error.reason != "OVERLOADED":
                     self._leave(error.reason)
@@ -288,10 +293,15 @@ class Rate:
             in_postgres: as for `make_store`.
 
         Raises:
-            ConfigError: the store is none.
+            ConfigError: the store is none, or a bucket would not get full in a day.
         """
         if not settings.rate_capacity:
             return None
+        if settings.rate_capacity > settings.rate_refill_per_second * LONGEST_SECONDS:
+            raise ConfigError(
+                "WINNOW_RATE_REFILL_PER_SECOND: too little, an empty bucket must be full again "
+                "within a day; raise it, or lower WINNOW_RATE_CAPACITY"
+            )
         store = make_store(settings.rate_store.get_secret_value(), in_postgres)
         buckets = Buckets(store, settings.rate_capacity, settings.rate_refill_per_second)
         return cls(buckets, settings.rate_cost_per_mib)
@@ -432,6 +442,47 @@ class Places:
             retry_after=_AGAIN_SECONDS,
             backpressure="tenant_concurrency" if own else "concurrency",
         )
+
+
+class Streams:
+    """Bounds what is open for long, and takes no place; nobody waits for it.
+
+    Args:
+        most: streams in all.
+        of_one: streams that one caller may have.
+    """
+
+    def __init__(self, most: int = STREAMS, of_one: int = STREAMS_OF_ONE) -> None:
+        self._free = most
+        self._of_one = of_one
+        self._open: Counter[str] = Counter()
+
+    @contextmanager
+    def taken(self, caller: str) -> Iterator[None]:
+        """Is entered as long as a stream is open.
+
+        Args:
+            caller: whose it is.
+
+        Raises:
+            WinnowError: OVERLOADED.
+        """
+        if not self._free or self._open[caller] >= self._of_one:
+            raise WinnowError(
+                "OVERLOADED",
+                "as many streams are open as may be at a time",
+                retry_after=_AGAIN_SECONDS,
+                backpressure="streams",
+            )
+        self._free -= 1
+        self._open[caller] += 1
+        try:
+            yield
+        finally:
+            self._free += 1
+            self._open[caller] -= 1
+            if not self._open[caller]:
+                del self._open[caller]
 
 
 class Limits:

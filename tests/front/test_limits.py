@@ -11,13 +11,15 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import admission
+from gateway import admission, callers
+from runtime import access, api_keys
 from runtime.errors import WinnowError
-from runtime.limits import Buckets, MemoryStore, Places, Shared, ValkeyStore
+from runtime.limits import Buckets, MemoryStore, Places, Shared, Streams, ValkeyStore
 from tests.front.conftest import REPORT, Front, signed
 from tests.runtime.transport.servers import valkey_server
 
@@ -92,6 +94,8 @@ async def test_several_gateways_share_buckets(valkey: str) -> None:
     assert [one.ok for one in taken] == [True] * 10 + [False] * 2
     assert taken[9].left == 0
     assert 90 < taken[10].wait <= 100
+    # Nobody owes longer than a day.
+    assert (await one.take(name, 1e6, owed=True)).full == pytest.approx(86_400, abs=5)
     for buckets in (one, other):
         await buckets.close()
 
@@ -135,9 +139,49 @@ async def test_who_does_not_hold_a_key_uses_up_nothing_of_its_rate(front: Front)
     assert answer.headers["ratelimit"].startswith('"key";r=4;')
 
 
-def api_key_of_somebody_else(key_id: str) -> str:
-    from runtime import api_keys
+async def test_a_key_that_nobody_could_look_up_takes_no_place(
+    front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(callers, "_GOOD_FOR_SECONDS", 0.0)
+    client = await front.gateway(concurrency=1, concurrency_patience=0.2)
+    bearer = {"Authorization": f"Bearer {(await front.key()).text}"}
+    assert (await client.get("/whoami", headers=bearer)).status_code == 200
+    # As where more strangers wait than may.
+    monkeypatch.setattr(access, "_STRANGERS", 0)
 
+    begun, end = asyncio.Event(), asyncio.Event()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"["
+        begun.set()
+        await end.wait()
+
+    made_up = {"Authorization": f"Bearer {api_keys.make().text}"}
+    first = asyncio.create_task(client.post("/reports", content=body(), headers=made_up))
+    await begun.wait()
+    for _ in range(5):
+        assert (await client.get("/whoami", headers=bearer)).status_code == 200
+        await asyncio.sleep(0.02)
+    end.set()
+    refused = await first
+    assert (refused.status_code, refused.json()["reason"]) == (503, "OVERLOADED")
+    assert "ratelimit" not in refused.headers
+
+
+async def test_a_flood_of_made_up_keys_keeps_no_new_key_out(front: Front) -> None:
+    client = await front.gateway()
+
+    async def ask(text: str) -> int:
+        bearer = {"Authorization": f"Bearer {text}"}
+        return (await client.get("/whoami", headers=bearer)).status_code
+
+    flood = [asyncio.create_task(ask(api_keys.make().text)) for _ in range(200)]
+    await asyncio.sleep(0.05)
+    assert await ask((await front.key()).text) == 200
+    assert set(await asyncio.gather(*flood)) == {401}
+
+
+def api_key_of_somebody_else(key_id: str) -> str:
     return api_keys.Shown(key_id, "1" * 43).text
 
 
@@ -159,6 +203,30 @@ async def test_large_bodies_cost_more(front: Front) -> None:
     await client.post(target, content=streamed(b" " * (1 << 20), 3), headers=bearer)
     answer = await client.get("/reports", headers=bearer)
     assert answer.headers["ratelimit"].split(";")[1] in ("r=46", "r=47")
+
+
+async def test_a_body_that_is_cut_costs_what_came_of_it(front: Front) -> None:
+    client = await front.gateway(
+        rate_capacity=100, rate_refill_per_second=0.01, rate_cost_per_mib=10
+    )
+    key = await front.key()
+    bearer = {"Authorization": f"Bearer {key.text}"}
+    _, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
+    writer.write(
+        b"POST /reports?scanner_type=gitleaks HTTP/1.1\r\nHost: x\r\n"
+        b"Transfer-Encoding: chunked\r\nAuthorization: " + bearer["Authorization"].encode()
+    )
+    writer.write(b"\r\n\r\n" + (b"100000\r\n[" + b" " * 0xFFFFF + b"\r\n") * 3)
+    await writer.drain()
+    await asyncio.sleep(0.2)
+    writer.close()
+    left = 100
+    async with asyncio.timeout(10):
+        while left > 80:
+            answer = await client.get("/whoami", headers=bearer)
+            left = int(answer.headers["ratelimit"].split(";")[1].removeprefix("r="))
+            await asyncio.sleep(0.5)
+    assert 60 < left <= 69
 
 
 async def test_without_a_key_nothing_is_counted_unless_addresses_are(front: Front) -> None:
@@ -293,6 +361,41 @@ async def test_a_place_that_comes_as_patience_ends_is_no_error() -> None:
     await late
     places.leave("b")
     assert (places._free, places._taken, places._lines) == (1, {}, {})
+
+
+async def test_streams_are_bounded_in_all_and_of_one_caller() -> None:
+    streams = Streams(3, 2)
+    with streams.taken("b"):
+        with streams.taken("a"), streams.taken("a"):
+            for caller in "ac":
+                with pytest.raises(WinnowError) as caught, streams.taken(caller):
+                    pass
+                assert caught.value.metadata == {"backpressure": "streams"}
+        with streams.taken("a"), streams.taken("c"):
+            pass
+    assert (streams._free, streams._open) == (3, {})
+
+
+async def test_a_key_follows_no_more_than_it_may(
+    front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    streams = Streams(10, 1)
+    monkeypatch.setattr(admission, "Streams", lambda: streams)
+    client = await front.gateway()
+    key, other = await front.key(), await front.key()
+
+    async def follow(one: api_keys.Shown) -> httpx.Response:
+        bearer = {"Authorization": f"Bearer {one.text}"}
+        made = await client.post("/reports?scanner_type=gitleaks", content=REPORT, headers=bearer)
+        return await client.get(f"{made.headers['location']}/events/stream", headers=bearer)
+
+    with streams.taken(key.key_id):
+        refused = await follow(key)
+        assert refused.status_code == 503
+        assert refused.headers["x-backpressure-reason"] == "streams"
+        assert (await follow(other)).status_code == 200
+    assert (await follow(key)).status_code == 200
+    assert streams._free == 10
 
 
 async def test_a_tenant_that_has_its_places_full_leaves_the_others(front: Front) -> None:

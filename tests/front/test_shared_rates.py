@@ -18,9 +18,10 @@ from sqlalchemy import text
 from runtime import buckets, context, limits, metrics
 from runtime.buckets import PostgresStore
 from runtime.channels import dial
+from runtime.config import ConfigError, LimitSettings, load
 from runtime.database import Database
 from runtime.errors import WinnowError, from_rpc
-from runtime.limits import Buckets, MemoryStore, Shared, Store
+from runtime.limits import Buckets, MemoryStore, Rate, Shared, Store
 from tests.front.conftest import Front, signed
 from tests.orchestrator.conftest import upload
 from tests.runtime.test_metrics import samples
@@ -56,13 +57,28 @@ async def test_a_bucket_in_postgresql_is_as_one_in_memory(stores: list[PostgresS
     both: list[Store] = [stores[0], MemoryStore()]
     told = []
     for store in both:
-        made, name = Buckets(store, 10, 0.0001), uuid.uuid4().hex
+        made, name = Buckets(store, 10, 0.0002), uuid.uuid4().hex
         told.append([await made.take(name, cost, owed=owed) for cost, owed in asked])
     for one, other in zip(*told, strict=True):
         assert (one.ok, one.left) == (other.ok, other.left)
         assert one.wait == pytest.approx(other.wait, abs=5)
         assert one.full == pytest.approx(other.full, abs=5)
     assert [one.ok for one in told[0]] == [True, True, False, True, False, True, False]
+
+
+async def test_nobody_owes_longer_than_a_day(stores: list[PostgresStore]) -> None:
+    name = uuid.uuid4().hex
+    both: list[Store] = [stores[0], MemoryStore()]
+    for store in both:
+        for _ in range(3):
+            _, full = await store.take(name, 1e12, 1e12, owed=True)
+            assert full == pytest.approx(limits.LONGEST_SECONDS, abs=5)
+
+
+def test_a_bucket_that_would_not_get_full_in_a_day_is_refused() -> None:
+    given = load(LimitSettings, rate_capacity=1000, rate_refill_per_second=0.01)
+    with pytest.raises(ConfigError, match="WINNOW_RATE_REFILL_PER_SECOND"):
+        Rate.of(given, MemoryStore)
 
 
 async def test_full_buckets_are_swept_and_others_stay(
@@ -98,7 +114,6 @@ async def test_gateways_share_the_buckets_of_keys(front: Front) -> None:
     async def ask(client: httpx.AsyncClient, headers: dict[str, str]) -> int:
         return (await client.get("/whoami", headers=headers)).status_code
 
-    # So many at once would be refused with a key that was never seen.
     assert [await ask(client, bearer) for client in (one, other)] == [200, 200]
     # Signed or shown, here or there, it is one bucket.
     told = Counter(
@@ -148,13 +163,14 @@ async def test_without_the_table_each_gateway_has_its_own(
     assert alone("postgres") > before
 
 
-async def test_without_the_orchestrator_each_gateway_has_its_own(front: Front) -> None:
-    client = await front.gateway(
-        **{**SHARED, "rate_capacity": 2, "orchestrator_address": "127.0.0.1:1"}
-    )
+async def test_without_the_orchestrator_a_key_that_was_never_known_takes_nothing(
+    front: Front,
+) -> None:
+    client = await front.gateway(**{**SHARED, "orchestrator_address": "127.0.0.1:1"})
     bearer = {"Authorization": f"Bearer {(await front.key()).text}"}
-    told = [(await client.get("/formats", headers=bearer)).status_code for _ in range(3)]
-    assert told == [503, 503, 429]
+    answer = await client.get("/formats", headers=bearer)
+    assert (answer.status_code, answer.json()["reason"]) == (503, "UPSTREAM_UNAVAILABLE")
+    assert "ratelimit" not in answer.headers
 
 
 class Away:
@@ -184,6 +200,14 @@ async def test_what_is_taken_is_counted_by_store() -> None:
         assert seen()[name, "refused"] - before[name, "refused"] == 1
     assert alone("valkey") == fallen + 3
     assert samples(metrics.RATE_BUCKETS)["memory",] == 1
+
+
+async def test_a_store_that_refuses_is_as_one_that_is_away() -> None:
+    before = alone("valkey")
+    store = Shared(Away("INTERNAL"))
+    for _ in range(2):
+        assert (await store.take("a", 1, 10, owed=False))[0]
+    assert alone("valkey") == before + 2
 
 
 async def test_a_key_that_has_ended_is_no_store_that_is_away() -> None:

@@ -11,8 +11,10 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from runtime import context
+from runtime import context, interceptors
+from runtime.channels import dial
 from runtime.errors import from_rpc
+from runtime.limits import Streams
 from tests.runtime.conftest import Logged, Peer
 from winnow.audit.v1 import audit_service_pb2 as pb
 
@@ -129,6 +131,49 @@ async def test_health_watch(peer: Peer) -> None:
     answers = aiter(watch)
     assert (await anext(answers)).status == health_pb2.HealthCheckResponse.SERVING
     watch.cancel()
+
+
+async def test_those_who_watch_our_health_are_few(peer: Peer) -> None:
+    stub = health_pb2_grpc.HealthStub(peer.channel)
+    asked = health_pb2.HealthCheckRequest()
+    watches = [stub.Watch(asked) for _ in range(interceptors._QUIET_STREAMS)]
+    for watch in watches:
+        await anext(aiter(watch))
+    error = await failure(anext(aiter(stub.Watch(asked))))
+    assert (error.reason, error.metadata) == ("OVERLOADED", {"backpressure": "streams"})
+    await stub.Check(asked)
+    watches.pop().cancel()
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                watches.append(stub.Watch(asked))
+                await anext(aiter(watches[-1]))
+                break
+            except grpc.aio.AioRpcError:
+                await asyncio.sleep(0.02)
+    for watch in watches:
+        watch.cancel()
+
+
+async def test_a_caller_watches_no_more_than_he_may(
+    peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = peer.service._interceptor._places
+    monkeypatch.setattr(places, "_watches", Streams(10, 1))
+
+    async def handle(_request: Any, _context: Any) -> AsyncIterator[pb.WatchEventsResponse]:
+        yield pb.WatchEventsResponse()
+        await asyncio.sleep(60)
+
+    peer.servicer.WatchEvents = handle
+    first = peer.stub.WatchEvents(pb.WatchEventsRequest())
+    await anext(aiter(first))
+    # The same address by another connection: it has another port, and is nobody else.
+    async with dial(peer.address, None) as channel:
+        again = type(peer.stub)(channel).WatchEvents(pb.WatchEventsRequest())
+        error = await failure(anext(aiter(again)))
+    assert (error.reason, error.metadata) == ("OVERLOADED", {"backpressure": "streams"})
+    first.cancel()
 
 
 async def test_a_generator_is_closed_when_its_caller_goes(peer: Peer) -> None:
