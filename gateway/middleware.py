@@ -33,6 +33,8 @@ _ACCEPTED = 101
 _SOCKET_DEFECT = 1011
 # Closed in order, or since the server stops.
 _SOCKET_GOING = 1001
+# Of a request that comes to no route.
+_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "WS")
 _QUIET = ("/healthz", "/readyz")
 _BEGINNINGS = ("http.response.start", "websocket.http.response.start", "websocket.accept")
 
@@ -82,7 +84,7 @@ class Requests:
         context.tenant.set(self._tenant)
         started = time.perf_counter()
         span = tracing.begin(
-            scope.get("method", "WS"),
+            name_of(scope),
             "SERVER",
             parent=headers.get(tracing.HEADER.encode(), b"").decode("latin-1"),
         )
@@ -192,9 +194,10 @@ def _outcome(status: int) -> str:
 
 
 def name_of(scope: Scope) -> str:
-    """Method and route. Not the path: that is input."""
-    route = getattr(scope.get("route"), "path", "unknown")
-    return f"{scope.get('method', 'WS')} {route}"
+    """Method and route, each as we know it. Not the path, nor any method: they are input."""
+    method, route = scope.get("method", "WS"), scope.get("route")
+    known = getattr(route, "methods", ("WS",)) if route else _METHODS
+    return f"{method if method in known else 'other'} {getattr(route, 'path', 'unknown')}"
 
 
 def _access(scope: Scope, status: int, started: float) -> None:

@@ -27,7 +27,6 @@ from runtime.worker import Worker
 from winnow.ingest.v1.ingest_service_pb2 import ListFormatsRequest
 from winnow.report.v1 import report_service_pb2 as pb
 from winnow.report.v1 import report_service_pb2_grpc as rpc
-from winnow.report.v1.report_pb2 import Report
 
 if TYPE_CHECKING:
     from winnow.ingest.v1.ingest_service_pb2_grpc import IngestServiceAsyncStub
@@ -67,8 +66,14 @@ class ReportService(rpc.ReportServiceServicer):
     async def SubmitReport(
         self, request_iterator: AsyncIterator[pb.SubmitReportRequest], servicer_context: Any
     ) -> pb.SubmitReportResponse:
-        async def accepted(report: Report) -> None:
-            await servicer_context.send_initial_metadata(((context.REPORT_KEY, report.report_id),))
+        async def accepted(response: pb.SubmitReportResponse) -> None:
+            said = {
+                context.REPORT_KEY: response.report.report_id,
+                context.REPLAYED_KEY: "true" if response.replayed else "",
+                context.REUSED_KEY: "true" if response.reused else "",
+            }
+            told = tuple((key, value) for key, value in said.items() if value)
+            await servicer_context.send_initial_metadata(told)
 
         return await self._submissions.take(
             request_iterator, servicer_context.time_remaining, accepted

@@ -76,14 +76,14 @@ class Submissions:
         self,
         requests: AsyncIterator[SubmitReportRequest],
         remaining: Callable[[], float | None],
-        accepted: Callable[[Report], Awaitable[None]],
+        accepted: Callable[[SubmitReportResponse], Awaitable[None]],
     ) -> SubmitReportResponse:
         """Receives a report, makes it durable, and waits for its end if that is wanted.
 
         Args:
             requests: header, chunks, end.
             remaining: seconds that the call may still last; None: for ever.
-            accepted: told of a new report whose end is waited for.
+            accepted: told what would be answered now, of a report whose end is waited for.
 
         Raises:
             WinnowError: what `AuditGate.check` and `Intake.receive` and `Upload.create` raise; why the report
@@ -96,21 +96,21 @@ class Submissions:
         report, running = await asyncio.shield(asyncio.create_task(self._admit(upload)))
         structlog.contextvars.bind_contextvars(report_id=report.report_id)
         header, earlier = upload.header, upload.earlier
-        if header.wait:
-            if earlier is None:
-                await accepted(report)
-            ended = earlier.ended if earlier else None
-            if ended is None:
-                seconds = _patience(header, remaining())
-                ended = await self._wait(report, header.request_id, running, seconds)
-            if isinstance(ended, WinnowError):
-                raise _named(ended, report)
-            report = ended
-        return SubmitReportResponse(
+        response = SubmitReportResponse(
             report=report,
             replayed=earlier is not None and earlier.replayed,
             reused=earlier is not None and earlier.reused,
         )
+        if header.wait:
+            ended = earlier.ended if earlier else None
+            if ended is None:
+                await accepted(response)
+                seconds = _patience(header, remaining())
+                ended = await self._wait(report, header.request_id, running, seconds)
+            if isinstance(ended, WinnowError):
+                raise _named(ended, report)
+            response.report.CopyFrom(ended)
+        return response
 
     async def _admit(self, upload: Upload) -> tuple[Report, Running | None]:
         try:

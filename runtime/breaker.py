@@ -1,16 +1,18 @@
 """A circuit breaker for each service that is called.
 
 Closed, it counts failures in a row: a peer that is not there, or does not answer in time;
-refusals are answers. After so many it opens, and calls fail at once, which spares the peer
+refusals are answers, and a deadline that passes while the sender has its next message still
+to give says nothing of the peer. After so many it opens, and calls fail at once, which spares the peer
 and whoever waits. When its time is over one call probes (half open): an answer closes it,
-and another failure opens it for longer. Health checks pass by.
+and another failure opens it for longer; a probe that takes its time does not keep the next
+one back. Health checks pass by.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -27,6 +29,8 @@ _log = get_logger()
 _FAILURES = 5
 _FIRST_SECONDS = 0.5
 _MOST_SECONDS = 4.0
+# For so long one probe is alone: it may be an upload, which lasts as its sender likes.
+_PROBE_SECONDS = 1.0
 _COUNTED = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
 _HEALTH = "/grpc.health."
 
@@ -45,7 +49,7 @@ class Breaker:
         self._failures = 0
         self._opened = 0
         self._until = 0.0
-        self._probing = False
+        self._probing_until = 0.0
         # The service's name, without the word.
         peer = service.partition(" ")[0]
         self._times_opened = metrics.BREAKER_OPENED.labels(peer)
@@ -76,9 +80,9 @@ class Breaker:
         """
         if not self._opened:
             return
-        wait = self._until - self._clock()
-        if wait <= 0 and not self._probing:
-            self._probing = True
+        now = self._clock()
+        if now >= max(self._until, self._probing_until):
+            self._probing_until = now + _PROBE_SECONDS
             return
         raise self.refusal()
 
@@ -97,8 +101,7 @@ class Breaker:
         if self._opened:
             _log.info("breaker.closed", status="ok", peer=self._service)
         self._failures = self._opened = 0
-        self._until = 0.0
-        self._probing = False
+        self._until = self._probing_until = 0.0
 
     def failed(self) -> None:
         """A call was not answered."""
@@ -110,13 +113,36 @@ class Breaker:
             seconds = min(_FIRST_SECONDS * 2.0**self._opened, _MOST_SECONDS)
             self._until = self._clock() + seconds * random.uniform(0.5, 1.0)  # noqa: S311
             self._opened = min(self._opened + 1, 10)
-            self._probing = False
+            self._probing_until = 0.0
             self._times_opened.inc()
             _log.warning("breaker.opened", status="error", peer=self._service)
 
     def left(self) -> None:
-        """Its caller left a call before it was answered."""
-        self._probing = False
+        """A call ended before it could be answered: its caller left it, or was too slow."""
+        self._probing_until = 0.0
+
+
+class _Requests:
+    """A request stream that knows whose turn it is.
+
+    Args:
+        given: the caller's messages.
+    """
+
+    def __init__(self, given: AsyncIterable[Any]) -> None:
+        self._given = aiter(given)
+        # Whether the caller has the next one still to give.
+        self.awaited = False
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        self.awaited = True
+        try:
+            return await anext(self._given)
+        finally:
+            self.awaited = False
 
 
 class GuardedChannel(grpc.aio.Channel):
@@ -144,17 +170,22 @@ class GuardedChannel(grpc.aio.Channel):
         def start(*arguments: Any, **options: Any) -> Any:
             if self._refuses:
                 self.breaker.check()
+            requests = None
+            if arguments and isinstance(arguments[0], AsyncIterable):
+                requests = _Requests(arguments[0])
+                arguments = (requests, *arguments[1:])
             call = make(*arguments, **options)
-            call.add_done_callback(self._note)
+            call.add_done_callback(partial(self._note, requests))
             return call
 
         return start
 
-    def _note(self, call: Any) -> None:
-        if call.cancelled():
+    def _note(self, requests: _Requests | None, call: Any) -> None:
+        code = now_of(call.code())
+        late = code is grpc.StatusCode.DEADLINE_EXCEEDED
+        if call.cancelled() or (late and requests is not None and requests.awaited):
             self.breaker.left()
             return
-        code = now_of(call.code())
         trailers = now_of(call.trailing_metadata()) or ()
         # A peer that says so itself is there: it is short of something, or its database is.
         told = any(name == "grpc-status-details-bin" for name, _ in trailers)

@@ -25,6 +25,9 @@ TENANT_KEY = "x-winnow-tenant"
 THROUGH_GATEWAY = ("x-winnow-through", "gateway")
 # Initial metadata of an answer to SubmitReport that is still to come: the report is durable.
 REPORT_KEY = "x-winnow-report"
+# Beside it, with the value "true": what such an answer says of an earlier report.
+REPLAYED_KEY = "x-winnow-replayed"
+REUSED_KEY = "x-winnow-reused"
 
 DEFAULT_TENANT = "default"
 

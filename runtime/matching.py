@@ -7,7 +7,8 @@ pattern caseless. They work on bytes: `.` is one byte, never a newline.
 Hyperscan does the work where it can be imported; elsewhere, or with
 `WINNOW_MATCHER=re2`, RE2 gives the same answers more slowly. What Hyperscan
 compiles, which takes seconds, is kept in the directory that
-`WINNOW_MATCHER_CACHE` names, and read back in a millisecond.
+`WINNOW_MATCHER_CACHE` names, and read back in a millisecond. Native code reads it
+and believes it: it must be this user's own, and so must the directory.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import tempfile
-from collections.abc import Iterable, Sequence
+import secrets
+import stat
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -66,7 +68,7 @@ class _Hyperscan:
         file = Path(folder) / hashlib.sha256(of).hexdigest()
         # Hyperscan itself sees bytes that are damaged, or compiled for another processor.
         with contextlib.suppress(OSError, self._hyperscan.error):
-            database = self._hyperscan.loadb(file.read_bytes(), self._hyperscan.HS_MODE_BLOCK)
+            database = self._hyperscan.loadb(_get(file), self._hyperscan.HS_MODE_BLOCK)
             database.scratch = self._hyperscan.Scratch(database)
             return database
         database = self._compile(flags)
@@ -107,13 +109,56 @@ class _Hyperscan:
         return _without_overlaps(found) if len(found) > 1 else found
 
 
+def _get(file: Path) -> bytes:
+    """What a file holds that only we can have written.
+
+    Raises:
+        OSError: there is none.
+    """
+    with _folder(file.parent) as folder:
+        # Of a FIFO the opening alone would wait for somebody who writes.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+        with os.fdopen(os.open(file.name, flags, dir_fd=folder), "rb") as opened:
+            _check_ours(opened.fileno(), stat.S_IFREG)
+            return opened.read()
+
+
 def _put(file: Path, content: bytes) -> None:
-    """A file that is whole or not there, and its owner's only."""
+    """A file that is whole or not there, and its owner's only.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor, made = tempfile.mkstemp(dir=file.parent)
-    with os.fdopen(descriptor, "wb") as opened:
-        opened.write(content)
-    Path(made).replace(file)
+    made = f"{file.name}.{secrets.token_hex(8)}"
+    with _folder(file.parent) as folder:
+        descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder)
+        try:
+            with os.fdopen(descriptor, "wb") as opened:
+                opened.write(content)
+            os.replace(made, file.name, src_dir_fd=folder, dst_dir_fd=folder)
+        except BaseException:
+            os.unlink(made, dir_fd=folder)
+            raise
+
+
+@contextlib.contextmanager
+def _folder(path: Path) -> Iterator[int]:
+    """A directory of ours, open: what is done in it is done in the one that was looked at."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        _check_ours(descriptor, stat.S_IFDIR)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _check_ours(descriptor: int, kind: int) -> None:
+    """Raises PermissionError unless it is of that kind, this user's, and nobody else writes it."""
+    found = os.fstat(descriptor)
+    writable = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    if stat.S_IFMT(found.st_mode) != kind or found.st_uid != os.geteuid() or writable:
+        raise PermissionError
 
 
 def _keep_index(index: int, _start: int, _end: int, _flags: int, keep: Any) -> None:

@@ -140,7 +140,7 @@ def _histogram(
 
 
 _RPC = "RPC of the contracts, `ReportService/GetReport`"
-_ROUTE = "method and route of the API, `GET /reports/{report_id}`"
+_ROUTE = "method and route of the API, `GET /reports/{report_id}`; `other` for a method that the route does not have"
 _SCANNER = "`scanner_type` of docs/formats.md, or `unknown`"
 _KIND = "kind of job, `report.run`"
 _PEER = "service that is called"

@@ -114,7 +114,11 @@ async def _accepted(submission: Any) -> SubmitReportResponse | None:
     if report_id is None:
         return None
     report = Report(report_id=report_id, status=ReportStatus.REPORT_STATUS_CREATED)
-    return SubmitReportResponse(report=report)
+    return SubmitReportResponse(
+        report=report,
+        replayed=context.REPLAYED_KEY in told,
+        reused=context.REUSED_KEY in told,
+    )
 
 
 class _Preferences(NamedTuple):

@@ -25,6 +25,8 @@ from tests.runtime.test_metrics import samples
 from winnow.audit.v1 import audit_service_pb2 as pb
 from winnow.audit.v1 import audit_service_pb2_grpc as rpc
 from winnow.event.v1.envelope_pb2 import Envelope
+from winnow.report.v1 import report_service_pb2 as report_pb
+from winnow.report.v1 import report_service_pb2_grpc as report_rpc
 
 
 class Clock:
@@ -68,6 +70,11 @@ def test_it_opens_probes_and_closes() -> None:
     # Whoever asked has gone: that says nothing.
     breaker.left()
     assert not refused(breaker)
+    assert refused(breaker)
+    # It may be a long upload, for which not everybody waits.
+    clock.now += 1.0
+    assert not refused(breaker)
+    assert refused(breaker)
     breaker.answered()
     assert not any(refused(breaker) for _ in range(10))
 
@@ -159,6 +166,51 @@ async def test_calls_to_a_peer_that_fails_end_at_once(away: tuple[Peer, str]) ->
             await stub.AppendEvents(APPEND)
     assert peer.calls == 27
     await channel.close()
+
+
+class Reader(report_rpc.ReportServiceServicer):
+    """Reads uploads, and never answers those that have come whole."""
+
+    async def SubmitReport(self, requests: Any, _context: Any) -> Any:
+        async for _ in requests:
+            pass
+        await asyncio.Event().wait()
+
+
+async def test_a_slow_upload_says_nothing_of_the_peer() -> None:
+    service = Service(
+        "127.0.0.1:0",
+        [report_pb.DESCRIPTOR.services_by_name["ReportService"]],
+        lambda server: report_rpc.add_ReportServiceServicer_to_server(Reader(), server),
+    )
+
+    async def upload(pause: float) -> AsyncIterator[report_pb.SubmitReportRequest]:
+        yield report_pb.SubmitReportRequest(header=report_pb.SubmitReportHeader())
+        await asyncio.sleep(pause)
+
+    async with serving(service) as (address, _):
+        breaker = Breaker("orchestrator")
+        channel = GuardedChannel(dial(address), breaker)
+        stub = report_rpc.ReportServiceStub(channel)
+
+        async def late(pause: float) -> None:
+            calls = [stub.SubmitReport(upload(pause), timeout=0.5) for _ in range(6)]
+            codes = {await call.code() for call in calls}
+            assert codes == {grpc.StatusCode.DEADLINE_EXCEEDED}
+
+        await late(30)
+        assert breaker.state == "closed"
+        await late(0)
+        assert breaker.open
+        async with asyncio.timeout(10):
+            while breaker.open:
+                await asyncio.sleep(0.02)
+        # Half open, such a call probes in vain; the next one may.
+        code = await stub.SubmitReport(upload(30), timeout=0.2).code()
+        assert code is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert breaker.state == "half_open"
+        breaker.check()
+        await channel.close()
 
 
 async def test_reads_are_tried_again_and_nothing_else(away: tuple[Peer, str]) -> None:

@@ -18,7 +18,7 @@ from gateway.watching import Watches
 from runtime import log
 from runtime.clock import now, uuid7
 from runtime.config import load
-from runtime.context import REPORT_KEY
+from runtime.context import REPLAYED_KEY, REPORT_KEY, REUSED_KEY
 from runtime.errors import WinnowError
 from runtime.server import Service
 from winnow.audit.v1 import audit_event_pb2, audit_service_pb2, audit_service_pb2_grpc
@@ -120,7 +120,9 @@ class Reports(report_service_pb2_grpc.ReportServiceServicer):
             raise WinnowError("REPORT_MALFORMED", "bad", report_id=str(uuid7()), at_byte="0")
         if upload.data.endswith(b"durable"):
             report = self.add(0, scanner_type="gitleaks")
-            await context.send_initial_metadata(((REPORT_KEY, report.report_id),))
+            told = {"replayed": REPLAYED_KEY, "reused": REUSED_KEY}
+            earlier = [(told[name], "true") for name, said in self.told.items() if said]
+            await context.send_initial_metadata([(REPORT_KEY, report.report_id), *earlier])
         if upload.data.startswith(b"cut"):
             await context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
         if upload.data.startswith(b"endless"):

@@ -12,7 +12,9 @@ from structlog.testing import capture_logs
 from gateway.access import Door
 from gateway.admission import Admission
 from gateway.middleware import Requests
+from runtime import metrics
 from runtime.errors import WinnowError
+from tests.runtime.test_metrics import samples
 
 SECRET = "s3cr3t-" + "value"
 
@@ -41,6 +43,20 @@ async def test_path_is_not_logged_but_its_route(client: httpx.AsyncClient) -> No
         await client.get(f"/reports/{SECRET}")
     assert [line["event"] for line in lines] == ["GET unknown", "GET /reports/{report_id}"]
     assert SECRET not in repr(lines)
+
+
+async def test_a_method_that_the_route_does_not_have_names_nothing(
+    client: httpx.AsyncClient,
+) -> None:
+    with capture_logs() as lines:
+        for method in ("PROPFIND", "MKCOL", "PURGE", "PATCH"):
+            assert (await client.request(method, "/reports")).status_code == 405
+            await client.request(method, "/nowhere")
+    names = ["other /reports", "other unknown"]
+    assert [line["event"] for line in lines] == [*names * 3, "other /reports", "PATCH unknown"]
+    counted = {route for route, _ in samples(metrics.HTTP_REQUESTS, "_total")}
+    assert "other /reports" in counted
+    assert not any(route.startswith(("PROPFIND", "MKCOL", "PURGE", "PATCH")) for route in counted)
 
 
 async def test_defect_becomes_500_with_an_id_that_the_log_has() -> None:

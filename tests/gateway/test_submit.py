@@ -366,6 +366,17 @@ async def test_a_report_that_is_durable_is_told_although_its_call_was_cut(
     assert refused.json()["reason"] == "UPSTREAM_UNAVAILABLE"
 
 
+async def test_an_earlier_report_is_told_as_one_although_its_call_was_cut(
+    client: httpx.AsyncClient, reports: Any, told: dict[str, Any]
+) -> None:
+    told |= {"replayed": True, "reused": True}
+    answer = await client.post("/reports", content=b"cut when durable")
+    assert answer.status_code == 202
+    assert answer.json()["report_id"] == list(reports.reports)[-1]
+    assert answer.json()["reused"]
+    assert answer.headers["idempotent-replayed"] == "true"
+
+
 async def test_a_stop_tells_those_for_whom_it_does_not_wait(stack: Any, reports: Any) -> None:
     address = f"127.0.0.1:{stack.orchestrator.port}"
     app = build(load(GatewaySettings, orchestrator_address=address, audit_address="127.0.0.1:1"))

@@ -15,7 +15,7 @@ from sqlalchemy import text
 import orchestrator.app
 import orchestrator.run
 from runtime.channels import PeerStatus
-from runtime.context import REPORT_KEY
+from runtime.context import REPLAYED_KEY, REPORT_KEY, REUSED_KEY
 from runtime.database import Database
 from runtime.errors import from_rpc
 from tests.fixtures import load_report
@@ -144,7 +144,7 @@ async def test_who_does_not_wait_is_answered_at_once(halted: Sender) -> None:
     await halted.cancel(report.report_id)
 
 
-@pytest.mark.parametrize("bound", [{"at_most": 0.3}, {"at_most": 0.0}, {"deadline": 1.5}])
+@pytest.mark.parametrize("bound", [{"at_most": 0.3}, {"at_most": 0.0}, {"deadline": 3.0}])
 async def test_who_has_waited_enough_gets_the_report_as_it_stands(
     halted: Sender, bound: dict[str, float]
 ) -> None:
@@ -152,7 +152,7 @@ async def test_who_has_waited_enough_gets_the_report_as_it_stands(
     report = (await halted.send(GITLEAKS, **bound)).report
     took = asyncio.get_running_loop().time() - began
     assert report.status == ReportStatus.REPORT_STATUS_CREATED
-    assert bound.get("at_most", 0.3) <= took < 3
+    assert bound.get("at_most", 0.3) <= took < bound.get("deadline", 3)
     await halted.cancel(report.report_id)
 
 
@@ -167,6 +167,24 @@ async def test_who_waits_is_told_the_id_of_a_report_that_is_durable(halted: Send
     assert REPORT_KEY not in dict(await refused.initial_metadata())
     with pytest.raises(grpc.aio.AioRpcError):
         await refused
+
+
+async def test_who_waits_for_an_earlier_report_is_told_its_id_and_that_it_is_one(
+    halted: Sender,
+) -> None:
+    report_id = (await halted.send(GITLEAKS, "k", wait=False)).report.report_id
+    calls = [
+        (halted.call(GITLEAKS, "k", deadline=30), {REPLAYED_KEY}),
+        (halted.call(GITLEAKS, duplicates=REUSE, deadline=30), {REUSED_KEY}),
+    ]
+    for waiting, says in calls:
+        told = dict(await waiting.initial_metadata())
+        assert told.pop(REPORT_KEY) == report_id
+        assert {key for key in told if key.startswith("x-winnow-")} == says
+    await halted.cancel(report_id)
+    for waiting, _ in calls:
+        with pytest.raises(grpc.aio.AioRpcError):
+            await waiting
 
 
 async def test_a_wait_that_is_long_enough_is_not_noticed(sender: Sender) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.matching import CACHE, Matcher
+from runtime.matching import CACHE, Matcher, _Hyperscan
 
 PATTERNS = [
     ("word", r"[a-z]{3,}"),
@@ -116,3 +119,73 @@ def test_a_cache_that_cannot_be_written_is_none(
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv(CACHE, str(tmp_path / "file" / "cache"))
     assert Matcher(PATTERNS).hits(b"ABCD") == [2]
+
+
+def linked(file: Path) -> None:
+    real = file.with_name("real")
+    file.rename(real)
+    file.symlink_to(real)
+
+
+def piped(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
+UNTRUSTED: dict[str, Callable[[Path], object]] = {
+    "link": linked,
+    "fifo": piped,
+    "file that others write": lambda file: file.chmod(0o620),
+    "directory that others write": lambda file: file.parent.chmod(0o702),
+}
+
+
+@pytest.mark.parametrize("how", UNTRUSTED)
+def test_what_others_could_have_written_is_not_read(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "cache"
+    monkeypatch.setenv(CACHE, str(folder))
+    assert Matcher([("mine", "mine")]).hits(b"mine") == [0]
+    (mine,) = folder.iterdir()
+    assert Matcher([("theirs", "theirs")]).hits(b"theirs") == [0]
+    (theirs,) = set(folder.iterdir()) - {mine}
+    # What is read is believed: so it is seen what was read.
+    shutil.copyfile(theirs, mine)
+    assert Matcher([("mine", "mine")]).hits(b"theirs") == [0]
+    UNTRUSTED[how](mine)
+    assert Matcher([("mine", "mine")]).hits(b"mine theirs mine") == [0]
+    assert Matcher([("mine", "mine")]).hits(b"theirs") == []
+
+
+def test_what_another_user_owns_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CACHE, str(tmp_path))
+    assert Matcher(PATTERNS).hits(b"ABCD") == [2]
+    compiled: list[object] = []
+    compile_ = _Hyperscan._compile
+
+    def noting(*given: object) -> object:
+        compiled.append(given)
+        return compile_(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(_Hyperscan, "_compile", noting)
+    assert Matcher(PATTERNS).hits(b"ABCD") == [2]
+    assert not compiled
+    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
+    assert Matcher(PATTERNS).hits(b"ABCD") == [2]
+    assert compiled
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CACHE, str(tmp_path))
+
+    def full(*_: object, **__: object) -> None:
+        assert list(tmp_path.iterdir())
+        raise OSError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", full)
+        assert Matcher(PATTERNS).hits(b"ABCD") == [2]
+    assert list(tmp_path.iterdir()) == []

@@ -113,7 +113,8 @@ class ReportServiceServicer:
         header.wait_at_most is over. A caller that goes away changes nothing.
 
         With header.wait the initial metadata come as soon as the report is durable, with its
-        id as `x-winnow-report`: a caller who is cut off then knows that it goes on.
+        id as `x-winnow-report`: a caller who is cut off then knows that it goes on. Of an
+        earlier report they say `x-winnow-replayed: true`, `x-winnow-reused: true`, too.
 
         With header.wait a report that fails answers with its error (metadata
         `report_id`); the report stays, with status error.
