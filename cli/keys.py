@@ -106,7 +106,7 @@ def create(
                 raise ClientError(
                     f"{error}; who can write the database makes any key, with --direct"
                 ) from None
-    typer.echo(f"winnow: keep it, it is not shown again: {', '.join(roles)}", err=True)
+    typer.echo(f"winnow: keep it, it is not shown again; roles: {', '.join(roles)}", err=True)
     print(secret)
 
 
@@ -120,7 +120,7 @@ def list_keys(
     from rich.table import Table
 
     from cli.client import connect
-    from cli.terminal import console, dump, plain
+    from cli.terminal import console, dump, listed, plain
 
     with reporting_errors():
         answers = connect(server).keys(limit)
@@ -140,7 +140,7 @@ def list_keys(
             _state(key),
         )
         table.add_row(*map(plain, cells))
-    console().print(table)
+    listed(console(), table)
 
 
 @keys_app.command()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from cli import (
     auditing,
@@ -31,8 +32,21 @@ from cli import (
 )
 from cli.usage import KeyFile, ServiceName, default_data_dir, keyed, use_key_file
 
+
+class _Commands(TyperGroup):
+    """The commands; what is wrong with an argument is said without Python's own words."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")
+            raise
+
+
 app = typer.Typer(
     name="winnow",
+    cls=_Commands,
     help="Separates what matters in a scanner's report from chaff, and keeps the record.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli.usage import DEFAULT_SERVER, Server, at_most, reporting_errors
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 Json = dict[str, Any]
 
@@ -43,14 +46,14 @@ def jobs(
     if context.invoked_subcommand is not None:
         return
     from cli.client import connect
-    from cli.terminal import dump
+    from cli.terminal import console, dump, listed
 
     with reporting_errors():
         answers = connect(server).jobs(limit, state.value if state else "", kind)
     if as_json:
         print(dump(answers))
         return
-    _print(
+    table = _table(
         ("job", "kind", "key", "state", "attempt", "failures", "due"),
         (
             (
@@ -65,6 +68,7 @@ def jobs(
             for job in answers
         ),
     )
+    listed(console(), table)
     if failed := [job for job in answers if job["error_reason"]]:
         print()
         _print(
@@ -135,9 +139,15 @@ def register(app: typer.Typer) -> None:
 
 
 def _print(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    from cli.terminal import console
+
+    console().print(_table(columns, rows))
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
     from rich.table import Table
 
-    from cli.terminal import console, plain
+    from cli.terminal import plain
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
@@ -145,7 +155,7 @@ def _print(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         table.add_column(column, overflow="fold", no_wrap=column in ("job", "key"))
     for row in rows:
         table.add_row(*(plain(str(value)) for value in row))
-    console().print(table)
+    return table
 
 
 def _where(job: Json) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from cli.terminal import counted, plain
+from cli.terminal import counted, listed, plain
 
 Json = dict[str, Any]
 
@@ -117,7 +117,7 @@ def reports(console: Console, answers: list[Json]) -> None:
             *(plain(str(summary.get(risk, 0))) for risk in RISKS),
             plain(answer.get("source", {}).get("repository", "")),
         )
-    console.print(table)
+    listed(console, table)
 
 
 def events(console: Console, answers: list[Json]) -> None:
@@ -138,7 +138,7 @@ def events(console: Console, answers: list[Json]) -> None:
             plain(event["event_id"]),
             plain(", ".join(f"{name}={_short(value)}" for name, value in told.items())),
         )
-    console.print(table)
+    listed(console, table)
 
 
 def rejected(console: Console, answers: list[Json]) -> None:
@@ -152,7 +152,7 @@ def rejected(console: Console, answers: list[Json]) -> None:
             plain(answer["field"]),
             plain(answer["detail"]),
         )
-    console.print(table)
+    listed(console, table)
 
 
 def credentials(console: Console, answers: list[Json]) -> None:
@@ -162,7 +162,7 @@ def credentials(console: Console, answers: list[Json]) -> None:
     )
     for answer in answers:
         table.add_row(*_credential(answer))
-    console.print(table)
+    listed(console, table)
 
 
 def sightings(console: Console, answer: Json) -> None:
@@ -223,7 +223,7 @@ def decisions(console: Console, answers: list[Json]) -> None:
             plain(answer["finding_id"]),
             plain(answer["reason"]),
         )
-    console.print(table)
+    listed(console, table)
 
 
 def rejudged(console: Console, answer: Json, mode: str) -> None:

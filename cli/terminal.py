@@ -13,6 +13,7 @@ import sys
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 # C0, DEL and C1; bidi marks, embeddings, overrides and isolates; the separators
@@ -49,6 +50,13 @@ def console(*, stderr: bool = False) -> Console:
         # Wide enough that a path stays on its line.
         made.width = max(made.width, _PIPE_WIDTH)
     return made
+
+
+def listed(console: Console, table: Table) -> None:
+    """A list; that it is empty is said on stderr."""
+    console.print(table)
+    if not table.row_count:
+        print("none", file=sys.stderr)
 
 
 def counted(number: int, what: str) -> str:

@@ -158,10 +158,13 @@ class RestWire:
                 ) from None
             raise unreachable(self._server) from None
         except httpx.TransportError:
-            raise self._broken() from None
+            # A server of HTTPS breaks what is plain without a word.
+            plain = self._http.base_url.scheme == "http"
+            raise self._broken(" (https:// if it serves HTTPS)" if plain else "") from None
 
-    def _broken(self) -> ClientError:
-        return ClientError(f"the connection to {self._server} broke; try again", may_pass=True)
+    def _broken(self, hint: str = "") -> ClientError:
+        said = f"the connection to {self._server} broke; try again{hint}"
+        return ClientError(said, may_pass=True)
 
 
 def _path(template: str, **values: Any) -> str:

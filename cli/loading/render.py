@@ -21,6 +21,7 @@ _TIMES = {
 _NEEDS = {
     "memory_growth": " (needs --pid, and a run of some seconds)",
     "fairness": " (needs two keys)",
+    "verdicts_p95_ms": " (needs a report of each key that has ended)",
     "p95_ratio": " (needs two keys, and an answer to each)",
 }
 
@@ -44,9 +45,25 @@ def summary(console: Console, name: str, found: Json) -> None:
     for what in ("emitter", "key"):
         _table(
             console,
-            (what, "sent", "good", "accepted", "p50", "p95", "p99"),
+            (
+                what,
+                "sent",
+                "good",
+                "accepted",
+                "p50",
+                "p95",
+                "p99",
+                "to verdicts: p50",
+                "p95",
+                "p99",
+            ),
             [
-                (label, row["sent"], row["good"], row["accepted"], *_quantiles(row["latency_ms"]))
+                (
+                    label,
+                    *(row[count] for count in ("sent", "good", "accepted")),
+                    *_quantiles(row["latency_ms"]),
+                    *_quantiles(row["processing_ms"]),
+                )
                 for label, row in found[f"by_{what}"].items()
             ],
         )

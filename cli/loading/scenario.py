@@ -113,7 +113,7 @@ class Emitter(_Part):
 class Expectations(_Part):
     """What must hold at the end; what is not given is not looked at.
 
-    Upper bounds, but for `fairness`. `reasons` are the only ones that refusals may have,
+    Upper bounds, but for `fairness`; `verdicts_p95_ms` by key. `reasons` are the only ones that refusals may have,
     `seen` those that must occur, `kinds` the only ones by what was wrong with a request.
     """
 
@@ -125,6 +125,7 @@ class Expectations(_Part):
     p50_ms: Milliseconds | None = None
     p95_ms: Milliseconds | None = None
     p99_ms: Milliseconds | None = None
+    verdicts_p95_ms: dict[str, Milliseconds] | None = None
     p95_ratio: Annotated[float, Field(ge=1)] | None = None
     memory_growth: Annotated[float, Field(ge=0)] | None = None
     fairness: Ratio | None = None
@@ -164,6 +165,8 @@ class Scenario(_Part):
             raise ValueError("two emitters have the same name")
         if sum(emitter.in_flight for emitter in self.emitters) > _MOST_IN_FLIGHT:
             raise ValueError(f"in_flight of all emitters must not be above {_MOST_IN_FLIGHT}")
+        if not set(self.expect.verdicts_p95_ms or ()) <= set(self.keys):
+            raise ValueError("expect.verdicts_p95_ms has a key that no emitter has")
         # A random one may send a few more.
         if sum(expected(one.profile, self.duration) for one in self.emitters) > MOST_REQUESTS:
             raise ValueError(

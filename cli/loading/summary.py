@@ -9,7 +9,7 @@ from typing import Any
 
 from cli.loading.plan import GOOD
 from cli.loading.scenario import Expectations
-from cli.loading.telemetry import Memory, Sent, Telemetry
+from cli.loading.telemetry import Ended, Memory, Sent, Telemetry
 
 Json = dict[str, Any]
 
@@ -60,7 +60,7 @@ def summarize(telemetry: Telemetry, planned: int, expect: Expectations) -> Json:
     ended = {one.report_id: one for one in telemetry.ended}
     ends = Counter(one.status for one in telemetry.ended)
     whole = max((one.ended for one in sent), default=0.0)
-    by_key = _by(sent, "key")
+    by_key = _by(sent, "key", ended)
     found: Json = {
         "planned": planned,
         "sent": len(sent),
@@ -89,7 +89,7 @@ def summarize(telemetry: Telemetry, planned: int, expect: Expectations) -> Json:
             kind: dict(Counter(one.reason or str(one.status) for one in group))
             for kind, group in _groups(sent, "kind").items()
         },
-        "by_emitter": _by(sent, "emitter"),
+        "by_emitter": _by(sent, "emitter", ended),
         "by_key": by_key,
         "fairness": _fairness(by_key),
         "memory": _memory(telemetry.memory),
@@ -111,6 +111,12 @@ def _waited(sent: Iterable[Sent]) -> Json | None:
     return latencies(one.latency for one in sent if one.accepted or not one.status)
 
 
+def _processed(sent: Iterable[Sent], ended: Mapping[str, Ended]) -> Json | None:
+    """Of the reports that these requests made, from their making to their end."""
+    ends = (ended.get(report_id) for report_id in {one.report_id for one in sent})
+    return latencies(one.seconds for one in ends if one and one.seconds is not None)
+
+
 def _groups(sent: Iterable[Sent], member: str) -> dict[str, list[Sent]]:
     groups: dict[str, list[Sent]] = {}
     for one in sent:
@@ -118,13 +124,14 @@ def _groups(sent: Iterable[Sent], member: str) -> dict[str, list[Sent]]:
     return dict(sorted(groups.items()))
 
 
-def _by(sent: Iterable[Sent], member: str) -> dict[str, Json]:
+def _by(sent: Iterable[Sent], member: str, ended: Mapping[str, Ended]) -> dict[str, Json]:
     return {
         name: {
             "sent": len(group),
             "good": sum(one.kind == GOOD for one in group),
             "accepted": sum(one.accepted and one.kind == GOOD for one in group),
             "latency_ms": _waited(group),
+            "processing_ms": _processed(group, ended),
         }
         for name, group in _groups(sent, member).items()
         if name
@@ -163,6 +170,13 @@ def _memory(samples: Sequence[Memory]) -> Json | None:
     }
 
 
+def _p95s(by_key: Mapping[str, Json], wanted: Iterable[str]) -> Json | None:
+    """Until verdicts, by key; None if a wanted one has had none."""
+    times = {key: (by_key.get(key) or {}).get("processing_ms") for key in wanted}
+    known = {key: time["p95"] for key, time in times.items() if time}
+    return known if len(known) == len(times) else None
+
+
 def _judged(found: Json, expect: Expectations) -> list[Json]:
     """Every expectation that the scenario has, what was found, and whether it holds: what
     was not measured (None) does not."""
@@ -171,6 +185,7 @@ def _judged(found: Json, expect: Expectations) -> list[Json]:
         **{name: found[name] for name in ("lost", "failed", "unanswered", "unexplained")},
         "doubled": found["doubled"],
         **{f"{name}_ms": latency.get(name) for name in ("p50", "p95", "p99")},
+        "verdicts_p95_ms": _p95s(found["by_key"], expect.verdicts_p95_ms or {}),
         "p95_ratio": fair.get("p95_ratio"),
         "memory_growth": (found["memory"] or {}).get("growth"),
         "fairness": fair.get("jain"),
@@ -190,6 +205,8 @@ def _judged(found: Json, expect: Expectations) -> list[Json]:
             held = all(set(told) <= set(wanted[kind]) for kind, told in value.items())
         elif value is None:
             held = False
+        elif name == "verdicts_p95_ms":
+            held = all(value[key] <= most for key, most in wanted.items())
         else:
             held = value >= wanted if name == "fairness" else value <= wanted
         judged.append({"name": name, "wanted": wanted, "found": value, "held": held})

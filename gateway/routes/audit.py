@@ -35,9 +35,7 @@ async def get_event_proof(request: Request) -> Response:
     try:
         event_id = str(uuid.UUID(request.path_params["event_id"]))
     except ValueError:
-        raise WinnowError(
-            "AUDIT_NOT_FOUND", "no event has the id in the path; it is a UUID"
-        ) from None
+        raise WinnowError("AUDIT_NOT_FOUND", "no event has this id; it is a UUID") from None
     wanted = bind(GetInclusionProofRequest, request.query_params.multi_items(), event_id=event_id)
     audit = backends(request).audit
     with calling(AUDIT):

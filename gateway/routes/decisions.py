@@ -49,9 +49,7 @@ async def withdraw_decision(request: Request) -> Response:
     try:
         decision_id = str(uuid.UUID(request.path_params["decision_id"]))
     except ValueError:
-        raise WinnowError(
-            "DECISION_NOT_FOUND", "no decision has the id in the path; it is a UUID"
-        ) from None
+        raise WinnowError("DECISION_NOT_FOUND", "no decision has this id; it is a UUID") from None
     withdrawn = WithdrawDecisionRequest(decision_id=decision_id)
     await body.fill(request, withdrawn, path=("decision_id",), optional=True)
     with calling(ORCHESTRATOR):

@@ -42,7 +42,7 @@ async def retry_job(request: Request) -> Response:
     try:
         job_id = str(uuid.UUID(request.path_params["job_id"]))
     except ValueError:
-        raise WinnowError("JOB_NOT_FOUND", "no job has the id in the path; it is a UUID") from None
+        raise WinnowError("JOB_NOT_FOUND", "no job has this id; it is a UUID") from None
     retried = RetryJobRequest(job_id=job_id)
     await body.fill(request, retried, path=("job_id",), optional=True)
     with calling(ORCHESTRATOR):

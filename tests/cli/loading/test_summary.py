@@ -136,6 +136,26 @@ def test_fairness_is_over_keys_and_over_good_requests() -> None:
     assert found["by_key"]["quiet"]["good"] == found["by_key"]["quiet"]["accepted"] == 2
 
 
+def test_verdicts_are_timed_by_key() -> None:
+    lines = (
+        *(sent(number, key="fleet", report_id=f"f{number}") for number in range(3)),
+        sent(3, key="quiet", report_id="q"),
+        # The same report once more.
+        sent(4, key="quiet", report_id="q", kind="replayed", first=3),
+        *(Ended(f"f{number}", "done", number + 1.0) for number in range(3)),
+        Ended("q", "done", 0.5),
+    )
+    found = summed(*lines, verdicts_p95_ms={"quiet": 500.0, "fleet": 3000.0})
+    assert found["by_key"]["fleet"]["processing_ms"]["p50"] == 2000.0
+    assert found["by_key"]["quiet"]["processing_ms"]["max"] == 500.0
+    (right,) = found["expectations"]
+    assert (right["held"], right["found"]) == (True, {"quiet": 500.0, "fleet": 3000.0})
+    (late,) = summed(*lines, verdicts_p95_ms={"quiet": 499.0})["expectations"]
+    assert not late["held"]
+    (unended,) = summed(*lines[:5], verdicts_p95_ms={"quiet": 500.0})["expectations"]
+    assert (unended["held"], unended["found"]) == (False, None)
+
+
 def test_memory_that_grows_is_told() -> None:
     level = [Memory(at, 100) for at in range(8)]
     grown = [Memory(at, 100 + 10 * at) for at in range(8)]
