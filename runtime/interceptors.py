@@ -60,6 +60,11 @@ _NO_RETRY = ("grpc-retry-pushback-ms", "-1")
 
 # What waits for events, as all methods of this name do.
 _WATCH = "/Watch"
+# What the gateway asks before a request has its turn.
+_BEFORE = (
+    "/winnow.access.v1.AccessService/GetCaller",
+    "/winnow.access.v1.AccessService/TakeTokens",
+)
 # Infrastructure calls are frequent and dull.
 _QUIET = ("/grpc.health.", "/grpc.reflection.")
 # Who watches how we are is a neighbour, or a balancer: anybody may, so few can.
@@ -237,16 +242,13 @@ class _Scope:
             WinnowError: RATE_LIMITED, OVERLOADED.
         """
         key = context.caller.get().key_id
-        if self._limits is None or not key or self._through_gateway():
+        certified = self._peers is not None and identity_of(self._context) == GATEWAY
+        if self._limits is None or not key or certified:
             return nullcontext()
-        lasting = _WATCH in self._method
-        return self._limits.within(context.tenant.get(), key, size, lasting=lasting)
-
-    def _through_gateway(self) -> bool:
-        """Whether the gateway hands the call on, and has counted it."""
-        if self._peers is not None:
-            return identity_of(self._context) == GATEWAY
-        return context.THROUGH_GATEWAY in self._metadata
+        # Anybody on this machine could say so: he has his turns like others.
+        counted = self._peers is None and context.THROUGH_GATEWAY in self._metadata
+        turn = _WATCH not in self._method and not (counted and self._method in _BEFORE)
+        return self._limits.within(context.tenant.get(), key, size, counted=counted, turn=turn)
 
     @property
     def caller(self) -> str:

@@ -499,7 +499,7 @@ class Limits:
 
     @asynccontextmanager
     async def within(
-        self, tenant: str, key: str, size: int, *, lasting: bool
+        self, tenant: str, key: str, size: int, *, counted: bool, turn: bool
     ) -> AsyncIterator[Callable[[int], None]]:
         """Is entered once a call's price is paid, and it has a place until it is left.
 
@@ -507,7 +507,8 @@ class Limits:
             tenant: whose the key is.
             key: its id.
             size: bytes of the request.
-            lasting: whether it waits for events, which takes nobody's place.
+            counted: whether its price is paid already.
+            turn: whether it needs a place; what waits for events takes nobody's.
 
         Returns:
             What is to be told how many bytes have come later.
@@ -521,9 +522,10 @@ class Limits:
             nonlocal later
             later += more
 
-        if self._rate:
-            await self._rate.take(name, size)
-        places = None if lasting else self._places
+        rate = None if counted else self._rate
+        places = self._places if turn else None
+        if rate:
+            await rate.take(name, size)
         if places:
             await places.take(tenant, key)
         try:
@@ -531,8 +533,8 @@ class Limits:
         finally:
             if places:
                 places.leave(tenant)
-            if self._rate and later:
-                await self._rate.owe(name, later)
+            if rate and later:
+                await rate.owe(name, later)
 
     async def close(self) -> None:
         """Closes what the rate is kept in."""

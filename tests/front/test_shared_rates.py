@@ -336,6 +336,10 @@ async def test_a_direct_caller_has_places_too(
     assert (error.reason, error.metadata) == ("OVERLOADED", {"backpressure": "tenant_concurrency"})
     assert error.retry_after == 1.0
     await stub.ListReports(LIST, metadata=bearer(await front.key()))
+    # Who says that he is the gateway is believed as to the rate, and waits for his turn.
+    said = (*bearer(await front.key(tenant=tenant)), *THROUGH)
+    assert (await refusal(stub.ListReports(LIST, metadata=said))).reason == "OVERLOADED"
+    await AccessServiceStub(narrow[0]).GetCaller(access_pb.GetCallerRequest(), metadata=said)
     end.set()
     report_id = (await first).report.report_id
     # Who only waits for events takes no place.

@@ -21,6 +21,7 @@ from runtime.config import load
 from runtime.context import REPLAYED_KEY, REPORT_KEY, REUSED_KEY
 from runtime.errors import WinnowError
 from runtime.server import Service
+from winnow.access.v1 import access_service_pb2, access_service_pb2_grpc
 from winnow.audit.v1 import audit_event_pb2, audit_service_pb2, audit_service_pb2_grpc
 from winnow.event.v1 import envelope_pb2
 from winnow.finding.v1 import finding_pb2, verdict_pb2
@@ -246,15 +247,30 @@ class Stack:
     draining: asyncio.Event
 
 
+class Keys(access_service_pb2_grpc.AccessServiceServicer):
+    """Takes every key for one of the same tenant's."""
+
+    async def GetCaller(self, _request: Any, _context: Any) -> Any:
+        return access_service_pb2.GetCallerResponse(tenant_id="t1", key_id="k1")
+
+
 @pytest.fixture(scope="session")
 async def stack() -> AsyncIterator[Stack]:
     log.configure("gateway", "INFO")
     reports = Reports()
     audit = Audit(reports)
+
+    def register(server: grpc.aio.Server) -> None:
+        report_service_pb2_grpc.add_ReportServiceServicer_to_server(reports, server)
+        access_service_pb2_grpc.add_AccessServiceServicer_to_server(Keys(), server)
+
     orchestrator = Service(
         "127.0.0.1:0",
-        [report_service_pb2.DESCRIPTOR.services_by_name["ReportService"]],
-        lambda server: report_service_pb2_grpc.add_ReportServiceServicer_to_server(reports, server),
+        [
+            report_service_pb2.DESCRIPTOR.services_by_name["ReportService"],
+            access_service_pb2.DESCRIPTOR.services_by_name["AccessService"],
+        ],
+        register,
     )
     audit_log = Service(
         "127.0.0.1:0",
