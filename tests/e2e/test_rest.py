@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.house import House, Json, eventually
+from tests.e2e.house import House, Json, eventually, folder
 from tests.fixtures import expected, load_report, names
 
 pytestmark = pytest.mark.xdist_group("e2e")
@@ -26,6 +26,18 @@ DECIDED = [
     "REPORT_MODERATED",
     "REPORT_DONE",
 ]
+
+
+@pytest.fixture(scope="module")
+def house() -> Iterator[House]:
+    """A house of this file's own: what reports of other tests say of a value would count."""
+    with folder() as above:
+        running = House(above / "data")
+        try:
+            yield running
+            running.stop()
+        finally:
+            running.kill()
 
 
 def scanner(name: str) -> str:

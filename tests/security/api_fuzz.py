@@ -14,6 +14,9 @@ from typing import Any, NamedTuple
 import httpx
 import requests
 import schemathesis
+
+# Else loaded within a test: CPython 3.11 then sometimes fails to parse it (SystemError).
+import schemathesis.specs.openapi.schemas
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis import Case, GenerationMode
