@@ -213,6 +213,32 @@ async def test_a_slow_upload_says_nothing_of_the_peer() -> None:
         await channel.close()
 
 
+async def test_a_slow_handshake_is_no_failure() -> None:
+    service = Service(
+        "127.0.0.1:0",
+        [pb.DESCRIPTOR.services_by_name["AuditService"]],
+        lambda server: rpc.add_AuditServiceServicer_to_server(Peer(), server),
+    )
+
+    async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+        writer.close()
+
+    async with serving(service) as (address, _):
+        host, _, port = address.rpartition(":")
+
+        async def late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await asyncio.sleep(0.5)
+            there, back = await asyncio.open_connection(host, int(port))
+            await asyncio.gather(pipe(reader, back), pipe(there, writer))
+
+        async with await asyncio.start_server(late, "127.0.0.1", 0) as proxy:
+            slow = f"127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
+            async with dial(slow) as channel:
+                await rpc.AuditServiceStub(channel).AppendEvents(APPEND)
+
+
 async def test_reads_are_tried_again_and_nothing_else(away: tuple[Peer, str]) -> None:
     peer, address = away
     channel = dial(address)
