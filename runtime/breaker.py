@@ -2,8 +2,8 @@
 
 Closed, it counts failures in a row: a peer that is not there, or does not answer in time;
 refusals are answers, and a deadline that passes while the sender has its next message still
-to give says nothing of the peer. After so many it opens, and calls fail at once, which spares the peer
-and whoever waits. When its time is over one call probes (half open): an answer closes it,
+to give says nothing of the peer. After so many it opens, and calls fail at once, which spares
+the peer and whoever waits. When its time is over one call probes (half open): an answer closes it,
 and another failure opens it for longer; a probe that takes its time does not keep the next
 one back. Health checks pass by.
 """

@@ -4,8 +4,8 @@
    then who calls, and whether he may: by his certificate (runtime.peers) where
    services speak mutual TLS, by the key that he shows (runtime.access) where keys count;
 2. limits: what a key may send, unless the gateway has counted it (runtime.limits); calls
-   at once; streams of events, and of health, which are bounded apart; what the caller has left, or a minute, bounds a unary handler;
-   silence bounds a stream of requests;
+   at once; streams of events, and of health, which are bounded apart; what the caller has
+   left, or a minute, bounds a unary handler; silence bounds a stream of requests;
 3. validation: protovalidate rules of headers and unary requests;
 4. the handler;
 5. errors: `WinnowError` to a rich status; anything else is a defect and becomes

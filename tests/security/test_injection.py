@@ -30,7 +30,7 @@ from winnow.finding.v1.verdict_pb2 import RISK_HIGH, RISK_LOW, RISK_MEDIUM
 TEXTS = corpus()[::11]
 QUOTED = ("rule", "tool", "path", "variable", "context")
 # At high risk, and in doubt: the stages before leave it to the model.
-VALUE, NAME = "hunter2" * 2, "apiKey"
+VALUE, NAME = "harbour-lantern-47", "apiKey"
 LINE = f'{NAME} = "{VALUE}"'
 RISKS = (RISK_LOW, RISK_MEDIUM, RISK_HIGH)
 MOST = 0.95  # what the model's strongest answer stands for
