@@ -31,6 +31,7 @@ class Admission:
         places: requests at work at a time; None for as many as come.
         by_address: whether the rate counts for addresses where no key is shown.
         max_memory: bytes that this process may have before bodies are refused; 0: any.
+        max_body: bytes that a body may announce; 0: any.
         floor: bytes a second that a body must bring; 0: any.
     """
 
@@ -41,6 +42,7 @@ class Admission:
         *,
         by_address: bool = False,
         max_memory: int = 0,
+        max_body: int = 0,
         floor: int = 0,
     ) -> None:
         self._rate = rate
@@ -48,6 +50,7 @@ class Admission:
         self._streams = Streams()
         self._by_address = by_address
         self._max_memory = max_memory
+        self._max_body = max_body
         self._floor = floor
         self._callers = Callers()
 
@@ -55,8 +58,8 @@ class Admission:
         """Lets a request pass, once what it costs is taken.
 
         Raises:
-            WinnowError: SIGNATURE_INVALID, REPLAYED, UNAUTHENTICATED, RATE_LIMITED,
-                OVERLOADED, or why nobody can say whose the request is.
+            WinnowError: SIGNATURE_INVALID, REPLAYED, UNAUTHENTICATED, REPORT_TOO_LARGE,
+                RATE_LIMITED, OVERLOADED, or why nobody can say whose the request is.
         """
         held = AsyncExitStack()
         if scope["path"] in OPEN:
@@ -71,6 +74,9 @@ class Admission:
             caller = await signed.admit(head, _backends(scope))
         elif context.authorization.get() and (self._rate or self._places):
             caller = await self._callers.of(_backends(scope))
+        # Before it waits for a place, or its sender has sent for nothing.
+        if self._max_body and size is not None and size > self._max_body:
+            raise too_large(self._max_body)
         fields: dict[str, str] = {}
         if self._rate and (name := self._counted(caller, scope)):
             fields = await self._rate.take(name, size or 0)
@@ -96,6 +102,16 @@ class Admission:
         if caller:
             return bucket_of(caller.key_id)
         return _address(scope) if self._by_address else ""
+
+
+def too_large(limit: int) -> WinnowError:
+    """What is said of a body of more than `limit` bytes."""
+    return WinnowError(
+        "REPORT_TOO_LARGE",
+        f"the body is larger than {limit} bytes, the most that this server takes "
+        "(WINNOW_MAX_REPORT_BYTES)",
+        limit_bytes=str(limit),
+    )
 
 
 class Admitted(NamedTuple):

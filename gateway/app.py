@@ -107,6 +107,7 @@ def build(settings: GatewaySettings) -> FastAPI:
         Places.of(settings),
         by_address=settings.rate_by_address,
         max_memory=settings.gateway_max_memory_bytes,
+        max_body=settings.max_report_bytes,
         floor=settings.upload_floor_bytes_per_second,
     )
 

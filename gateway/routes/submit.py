@@ -12,6 +12,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.exceptions import HTTPException
 
 from gateway import answers, docs
+from gateway.admission import too_large
 from gateway.backends import ORCHESTRATOR, backends, calling
 from gateway.encoding import gunzip
 from gateway.envelope import Body
@@ -60,7 +61,7 @@ _MAX_CHUNK = 1 << 20
 @router.post("/reports", **docs.SUBMIT)
 async def submit_report(request: Request) -> Response:
     limit = request.app.state.settings.max_report_bytes
-    _check_headers(request, limit)
+    _check_headers(request)
     preferred = _Preferences.of(request)
     header = SubmitReportHeader(
         declaration=_declaration(request),
@@ -236,30 +237,18 @@ async def _bounded(request: Request, limit: int) -> AsyncIterator[bytes]:
     async for chunk in chunks:
         size += len(chunk)
         if size > limit:
-            raise _too_large(limit)
+            raise too_large(limit)
         if chunk:
             yield chunk
 
 
-def _too_large(limit: int) -> WinnowError:
-    return WinnowError(
-        "REPORT_TOO_LARGE",
-        f"the body is larger than {limit} bytes, the most that this server takes "
-        "(WINNOW_MAX_REPORT_BYTES)",
-        limit_bytes=str(limit),
-    )
-
-
-def _check_headers(request: Request, limit: int) -> None:
+def _check_headers(request: Request) -> None:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type and media_type not in MEDIA_TYPES:
         raise HTTPException(415, f"Content-Type must be one of: {', '.join(MEDIA_TYPES)}")
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip"):
         raise HTTPException(415, "of content encodings only gzip is read")
-    length = request.headers.get("content-length", "")
-    if length.isdigit() and int(length) > limit:
-        raise _too_large(limit)
 
 
 def _declaration(request: Request) -> ReportDeclaration:

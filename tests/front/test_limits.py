@@ -399,7 +399,9 @@ async def test_a_key_follows_no_more_than_it_may(
 
 
 async def test_a_tenant_that_has_its_places_full_leaves_the_others(front: Front) -> None:
-    client = await front.gateway(tenant_concurrency=1, concurrency_patience=0.3)
+    client = await front.gateway(
+        tenant_concurrency=1, concurrency_patience=0.3, max_report_bytes=100_000
+    )
     busy, other = await front.key(), await front.key()
     begun, end = asyncio.Event(), asyncio.Event()
 
@@ -419,6 +421,9 @@ async def test_a_tenant_that_has_its_places_full_leaves_the_others(front: Front)
     assert answer.status_code == 503
     assert answer.headers["x-backpressure-reason"] == "tenant_concurrency"
     assert answer.headers["retry-after"] == "1"
+    # What no place would help is refused without one.
+    answer = await client.post("/reports", content=b" " * 100_001, headers=bearer)
+    assert answer.status_code == 413
     answer = await client.get("/reports", headers={"Authorization": f"Bearer {other.text}"})
     assert answer.status_code == 200
     end.set()
