@@ -56,6 +56,9 @@ _RAMP_SECONDS = 30.0
 _RAMP_RATE = 150.0
 # The rate that a house takes is the best of these.
 _WINDOW_SECONDS = 5.0
+# Of a report. Its callers send a body to its end before they read the answer, so that one of
+# gigabytes would be cut before (gateway.protocol).
+_LARGEST_BYTES = 16 << 20
 # Averages, since a single sample may be in the middle of a large report.
 _SAMPLES = 15
 _SLOW_UPLOADS = 8
@@ -115,7 +118,9 @@ def overload(rate: float, seconds: float) -> Scenario:
                 emitter("waiting", 0.2, wait=True, findings={"min": 5, "max": 100}, in_flight=400),
                 emitter("signed", 0.2, auth="signed", in_flight=400),
                 emitter("large", 0.02, findings={"min": 500, "max": 4000}, in_flight=32),
-                emitter("wrong", 0.15, share=wrong, in_flight=200),
+                emitter(
+                    "wrong", 0.15, share=wrong, in_flight=200, oversized_bytes=_LARGEST_BYTES + 1
+                ),
                 emitter("strangers", 0.08, keys=["stranger"], in_flight=200),
             ],
         }
@@ -339,6 +344,7 @@ def main() -> None:
         print(json.dumps({"stage": "ramp", "reports_a_second": rate}), flush=True)
     seconds = 60 * options.minutes
     limits = {
+        "WINNOW_MAX_REPORT_BYTES": str(_LARGEST_BYTES),
         # Half of what the house takes is any key's, so that some are beyond their rate.
         "WINNOW_RATE_CAPACITY": str(max(1, round(2 * rate))),
         "WINNOW_RATE_REFILL_PER_SECOND": str(rate / 2),
