@@ -109,8 +109,11 @@ def reason(weighed: Weighed, risk: Risk.ValueType, doubtful: bool) -> str:
 
 def _for_it(clues: Sequence[Clue]) -> list[str]:
     """What speaks for it, but for places; of names the strongest."""
-    said = [clue for clue in clues if clue.weight > 0 and clue.where != "path"]
-    said = [clue for clue in said if clue.kind != "redacted"]
+    said = [
+        clue
+        for clue in clues
+        if clue.weight > 0 and clue.where != "path" and clue.kind != "redacted"
+    ]
     names = [clue for clue in said if clue.where == "name"]
     return [clue.says for clue in said if clue not in names[1:]]
 
